@@ -73,6 +73,8 @@ def _filled(part: Any, conventions: Conventions) -> Any:
     if unknown:
         raise HarnessError(f"{kind}.{unknown[0]} is 'native', but no convention is declared for it; write its value")
     chosen: dict[str, Any] = {name: conventions[kind][name] for name in native}
-    if chosen.get("renormalize") == "keras":  # keras 3.15 divides by the sum for one-hot targets, log-softmaxes for indices
+    if (
+        chosen.get("renormalize") == "keras"
+    ):  # keras 3.15 divides by the sum for one-hot targets, log-softmaxes for indices
         chosen["renormalize"] = "softmax" if part.sparse else "sum"
     return dataclasses.replace(part, **chosen) if chosen else part

@@ -1,0 +1,244 @@
+"""Keras on the TensorFlow backend: its own layers, compiled loss and optimizers, stepped inside one graph."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import global_state
+
+from frameworks import tf_rows
+from frameworks.tf_rows import Graph, RowStepper, Tensors, Training
+from harness import conventions
+from harness.case import (
+    SGD,
+    Adagrad,
+    Adam,
+    Add,
+    BinaryCrossEntropy,
+    CannotExpress,
+    Case,
+    CategoricalCrossEntropy,
+    Dense,
+    HarnessError,
+    LeakyReLU,
+    Linear,
+    Loss,
+    MeanSquaredError,
+    Objective,
+    Op,
+    Optimizer,
+    Polynomial,
+    Precision,
+    ReLU,
+    RMSprop,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    parameter_names,
+    reads_fused_logits,
+    wire,
+)
+from harness.layout import shapes_of
+
+if keras.config.backend() != "tensorflow":
+    raise HarnessError(
+        f"the keras adapter is Keras on TensorFlow, but Keras runs on {keras.config.backend()} here; "
+        "start again with KERAS_BACKEND=tensorflow"
+    )
+
+CONVENTIONS = conventions.KERAS
+_ARGUMENTS = ("epsilon", "initial_accumulator")  # conventions that Keras takes any value of
+
+
+def environment() -> Mapping[str, Any]:
+    return {"keras": keras.__version__, **tf_rows.environment()}
+
+
+def missing(case: Case) -> Mapping[str, str]:
+    if not reads_fused_logits(case):
+        return {}
+    last = case.nodes[-1]
+    return {
+        f"dL/d{last.name}": f"keras takes the logits behind the final {type(last.op).__name__}, so no gradient passes its "
+        "output (keras/src/backend/tensorflow/nn.py, _get_logits)"
+    }
+
+
+def start(case: Case, precision: Precision) -> RowStepper:
+    _check(case)
+    return RowStepper(partial(_trace, case, precision))
+
+
+def _check(case: Case) -> None:
+    loss, last = case.loss, case.nodes[-1].op
+    kind = type(loss).__name__
+    computed = {part: {f: v for f, v in fields.items() if f not in _ARGUMENTS} for part, fields in CONVENTIONS.items()}
+    if isinstance(loss, CategoricalCrossEntropy):
+        computed[kind]["renormalize"] = "softmax" if loss.sparse else "sum"
+    if isinstance(loss, BinaryCrossEntropy | CategoricalCrossEntropy):
+        computed[kind]["clip_probability"] = keras.config.epsilon()
+        if loss.reads == "logits" and isinstance(last, Sigmoid | Softmax):
+            raise CannotExpress(
+                f"keras computes {kind}.reads from before the final {type(last).__name__}, not from its output"
+            )
+    tf_rows.check_conventions(case, "keras", computed)
+    if isinstance(loss, BinaryCrossEntropy | MeanSquaredError) and loss.reduction == "sum":
+        outputs = list(shapes_of(case, (1, 1))[1].values())[-1][-1]
+        if outputs > 1:
+            raise CannotExpress(
+                f"keras computes {kind}.reduction as a sum over examples of the mean over {outputs} outputs, the case says sum"
+            )
+    users: dict[str, tuple[str, ...]] = {}
+    for node in case.nodes:
+        for name in node.parameters:
+            if users.setdefault(name, node.parameters) != node.parameters:
+                raise CannotExpress(f"keras shares whole layers: node {node.name} cannot share {name} alone")
+
+
+def _trace(case: Case, precision: Precision, x: np.ndarray, y: np.ndarray) -> tuple[Training, Graph]:
+    with _dtype(precision):
+        training = _training(case, x.shape[2:])
+        return training, tf_rows.rows_graph(training, x, y)
+
+
+def _training(case: Case, features: tuple[int, ...]) -> Training:
+    x = keras.Input(features)
+    nodes, parameters = _network(case, x)
+    model, recorder = keras.Model(x, nodes[-1]), keras.Model(x, nodes)
+    optimizer = _optimizer(case.optimizer)
+    model.compile(optimizer=optimizer, loss=_loss(case.loss))
+    optimizer.build(parameters)
+    weights = [parameter.value for parameter in parameters]
+
+    def gradients(x: tf.Tensor, y: tf.Tensor) -> tuple[Tensors, tf.Tensor, Tensors, Tensors]:
+        with tf.GradientTape() as tape:
+            activations = keras.tree.flatten(recorder(x, training=True))  # a lone output comes bare
+            loss = model.compute_loss(x, y, activations[-1])
+        found = tape.gradient(loss, [*activations, *weights], unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return activations, loss, found[: len(nodes)], found[len(nodes) :]
+
+    kernels = {node.parameters[0] for node in case.nodes if isinstance(node.op, Dense)}  # keras holds them (in, units)
+    transposed = [name in kernels for name in parameter_names(case)]
+    slots = [slot for name in _SLOTS[type(optimizer)] if (slot := getattr(optimizer, name))]
+    return Training(
+        gradients=gradients,
+        update=partial(optimizer.apply, trainable_variables=parameters),
+        state=[*weights, *(variable.value for slot in slots for variable in slot)],
+        transposed=transposed * (1 + len(slots)),
+        count=optimizer.iterations.value,
+    )
+
+
+def _network(case: Case, x: Any) -> tuple[list[Any], list[Any]]:
+    """Every node's symbolic output, and every parameter in order of first use."""
+    tensors, layers, parameters = {"x": x}, {}, {}
+    for node, reads in wire(case):
+        inputs = [tensors[name] for name in reads] or [x]
+        if not node.parameters or node.parameters not in layers:
+            layers[node.parameters] = _layer(node.op, len(inputs))
+        layer = layers[node.parameters]
+        tensors[node.name] = layer(inputs if isinstance(layer, keras.layers.Add) else inputs[0])
+        parameters |= dict(zip(node.parameters, layer.weights))
+    return list(tensors.values())[1:], list(parameters.values())
+
+
+def _layer(op: Op, inputs: int) -> keras.Layer:
+    match op:
+        case Dense(units=units):
+            return keras.layers.Dense(units, kernel_initializer="zeros")
+        case ReLU():
+            return keras.layers.Activation("relu")
+        case LeakyReLU(negative_slope=slope):
+            return keras.layers.LeakyReLU(slope)
+        case Sigmoid():
+            return keras.layers.Activation("sigmoid")
+        case Tanh():
+            return keras.layers.Activation("tanh")
+        case Softmax():
+            return keras.layers.Softmax()
+        case Polynomial(terms=terms, points=points):
+            return _Landscape(terms, points)
+        case Add() if inputs > 1:
+            return keras.layers.Add()
+        case Add() | Linear():  # keras.layers.Identity returns its input, behind which the loss still finds the sigmoid
+            return keras.layers.Activation(tf.identity)
+
+
+class _Landscape(keras.Layer):
+    """sum of c u^i v^j over terms at each of its points (points, 2), whatever its input."""
+
+    def __init__(self, terms: Sequence[tuple[float, int, int]], points: int) -> None:
+        super().__init__()
+        self.terms = terms
+        self.points = self.add_weight(shape=(points, 2), initializer="zeros")
+
+    def call(self, x: Any) -> Any:
+        u, v = self.points[:, 0], self.points[:, 1]
+        # products, since the derivative of a power is nan where u^0 meets u = 0
+        return sum((math.prod([u] * i + [v] * j, start=c) for c, i, j in self.terms), start=keras.ops.zeros_like(u))
+
+
+class _SumOfOutputs(keras.losses.Loss):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return y_pred
+
+
+def _loss(loss: Loss) -> keras.losses.Loss:
+    if isinstance(loss, Objective):
+        return _SumOfOutputs(reduction="sum")
+    reduction = {"mean": "sum_over_batch_size", "sum": "sum"}[loss.reduction]
+    match loss:
+        case BinaryCrossEntropy(reads=reads):
+            return keras.losses.BinaryCrossentropy(from_logits=reads == "logits", reduction=reduction)
+        case CategoricalCrossEntropy(reads=reads, sparse=True):
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=reads == "logits", reduction=reduction)
+        case CategoricalCrossEntropy(reads=reads):
+            return keras.losses.CategoricalCrossentropy(from_logits=reads == "logits", reduction=reduction)
+        case MeanSquaredError():
+            return keras.losses.MeanSquaredError(reduction=reduction)
+
+
+def _optimizer(optimizer: Optimizer) -> keras.optimizers.Optimizer:
+    match optimizer:
+        case SGD(learning_rate=lr, momentum=mu, nesterov=nesterov, weight_decay=decay):
+            return keras.optimizers.SGD(lr, momentum=mu, nesterov=nesterov, weight_decay=decay or None)
+        case Adagrad(learning_rate=lr, epsilon=epsilon):
+            return keras.optimizers.Adagrad(lr, epsilon=epsilon)
+        case RMSprop(learning_rate=lr, rho=rho, momentum=mu, epsilon=epsilon):
+            return keras.optimizers.RMSprop(lr, rho=rho, momentum=mu, epsilon=epsilon)
+        case Adam(learning_rate=lr, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay):
+            return keras.optimizers.Adam(lr, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay or None)
+
+
+# keras 3.15, optimizers/{sgd,adagrad,rmsprop,adam}.py: the attributes that hold the state, in the order of `slot_names`.
+_SLOTS: Mapping[type, tuple[str, ...]] = {
+    keras.optimizers.SGD: ("momentums",),
+    keras.optimizers.Adagrad: ("_accumulators",),
+    keras.optimizers.RMSprop: ("_velocities", "_momentums"),
+    keras.optimizers.Adam: ("_momentums", "_velocities"),
+}
+
+
+@contextlib.contextmanager
+def _dtype(precision: Precision) -> Iterator[None]:
+    """Keras's two process-wide dtypes at this precision, and restored.
+
+    Layers follow the policy; the compiled loss and the learning rate follow floatx whatever the model's dtype (keras
+    3.15: trainers/compile_utils.py, CompileLoss; optimizers/base_optimizer.py). An unset policy becomes floatx at its
+    first reading and stays so (dtype_policies/dtype_policy.py), so it must be unset again.
+    """
+    floatx, policy = keras.config.floatx(), global_state.get_global_attribute("dtype_policy")
+    keras.config.set_floatx(precision)
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        global_state.set_global_attribute("dtype_policy", policy)

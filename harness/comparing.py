@@ -1,0 +1,128 @@
+"""The numbers behind a verdict: differences of two sides in two precisions, and what rounding can explain of them.
+
+All in the max norm per tensor and step. With S one side, R the reference and C the candidate:
+
+    noise_S  = |q_S,float32 - q_S,float64|
+    d32, d64 = |q_R - q_C| in either precision
+    budget   = (noise_R + noise_C) * 2**-29 + eps64 * max|q|
+    ratio    = d64 / budget
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.layout import Layout
+from harness.running import Rows
+
+EPS32 = float(np.finfo(np.float32).eps)
+EPS64 = float(np.finfo(np.float64).eps)
+SHRINK = 2.0**-29  # eps64 / eps32: by how much going to float64 shrinks every rounding difference
+
+
+@dataclass(slots=True, kw_only=True)
+class Measures:
+    """One chunk's numbers, each (steps, quantities) in the report order of the layout.
+
+    size_*: max norm in float64. spread: what confirmation found beyond the noise (0 until it ran), part of the budget.
+    same: bit for bit equal in both precisions.
+    """
+
+    layout: Layout
+    size_reference: np.ndarray
+    size_candidate: np.ndarray
+    d32: np.ndarray
+    d64: np.ndarray
+    noise_reference: np.ndarray
+    noise_candidate: np.ndarray
+    grain: np.ndarray
+    spread: np.ndarray
+    same: np.ndarray
+
+    def part(self, steps: slice) -> Measures:
+        """Views of some of the steps."""
+        arrays = {name: getattr(self, name)[steps] for name in self.__slots__ if name != "layout"}
+        return Measures(layout=self.layout, **arrays)
+
+    @property
+    def size(self) -> np.ndarray:
+        return np.maximum(self.size_reference, self.size_candidate)
+
+    @property
+    def noise(self) -> np.ndarray:
+        return self.noise_reference + self.noise_candidate
+
+    @property
+    def budget(self) -> np.ndarray:
+        return self.noise * SHRINK + EPS64 * self.grain + self.spread
+
+    @property
+    def ratio(self) -> np.ndarray:
+        """d64 / budget; 0 where both are 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.d64 == 0, 0.0, self.d64 / self.budget)
+
+
+def compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
+    """Measure a chunk: rows of both sides in both precisions, (steps, layout.size) each."""
+    reference32, candidate32 = reference["float32"], candidate["float32"]
+    reference64, candidate64 = reference["float64"], candidate["float64"]
+    size_reference = _largest(layout, np.abs(reference64))
+    size_candidate = _largest(layout, np.abs(candidate64))
+    d32, d64 = _difference(layout, reference32, candidate32), _difference(layout, reference64, candidate64)
+    return Measures(
+        layout=layout,
+        size_reference=size_reference,
+        size_candidate=size_candidate,
+        d32=d32,
+        d64=d64,
+        noise_reference=_difference(layout, reference32, reference64),
+        noise_candidate=_difference(layout, candidate32, candidate64),
+        grain=_grain(layout, np.maximum(size_reference, size_candidate)),
+        spread=np.zeros_like(d64),
+        same=(d32 == 0) & (d64 == 0),
+    )
+
+
+def per_quantity(layout: Layout, reference64: np.ndarray, candidate64: np.ndarray) -> np.ndarray:
+    """Largest difference by quantity of two float64 blocks of rows, (steps, quantities)."""
+    return _difference(layout, reference64, candidate64)
+
+
+def worst_index(layout: Layout, quantity: int, reference64: np.ndarray, candidate64: np.ndarray) -> tuple[int, ...]:
+    """Where in a tensor two float64 rows differ most (the first NaN, if any)."""
+    of = layout.quantities[quantity]
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(reference64[of.columns] - candidate64[of.columns])
+    flat = int(np.argmax(np.where(np.isnan(gap), np.inf, gap)))
+    return tuple(int(i) for i in np.unravel_index(flat, of.shape))
+
+
+def _difference(layout: Layout, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.subtract(one, other)
+    largest = _largest(layout, np.abs(gap, out=gap))
+    if np.isnan(largest).any():  # equal infinities (masks) are no difference; a NaN stays one, even against a NaN
+        gap[one == other] = 0.0
+        largest = _largest(layout, gap)
+    return largest
+
+
+def _largest(layout: Layout, magnitudes: np.ndarray) -> np.ndarray:
+    """Largest entry of each quantity; NaN wins."""
+    largest = np.empty((len(magnitudes), len(layout.quantities)))
+    for i, quantity in enumerate(layout.quantities):
+        largest[:, i] = magnitudes[:, quantity.columns].max(axis=1)
+    return largest
+
+
+def _grain(layout: Layout, size: np.ndarray) -> np.ndarray:
+    """What one ulp is relative to: the tensor's size; for an update, a difference of parameters, the parameter's."""
+    parameter = {q.tensor: i for i, q in enumerate(layout.quantities) if q.kind == "parameter"}
+    grain = size.copy()
+    for i, quantity in enumerate(layout.quantities):
+        if quantity.kind == "update":
+            grain[:, i] = 2 * size[:, parameter[quantity.tensor]] + size[:, i]
+    return grain

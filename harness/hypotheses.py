@@ -1,0 +1,126 @@
+"""Explanations of an alarm that are no difference, each tried by taking the step once more.
+
+The first three hand back the row that the reference shows under the hypothesis; the alarm is explained where that row
+agrees with the candidate's within the budget, everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from frameworks.protocol import Stepper
+from harness.case import LeakyReLU, ReLU, wire
+from harness.comparing import EPS64, per_quantity
+from harness.judging import BECAUSE, Judgement, K, is_null
+from harness.pair import Moment, Pair
+from harness.running import Rows, take
+from reference import training
+from reference.constants import constants_of
+from reference.optimizers import update_rule
+
+NUDGE = 2.0**-40
+"""Relative move of the inputs: far above float64's rounding, far below float32's."""
+
+
+def explained(row: np.ndarray | None, moment: Moment, judgement: Judgement) -> bool:
+    """True where a re-run of the reference, `row` (1, size), agrees with the candidate within the budget everywhere."""
+    if row is None:
+        return False
+    left = per_quantity(moment.layout, row, moment.rows[1]["float64"])
+    shown = judgement.because != BECAUSE.index("missing")
+    return bool((left <= K * judgement.measures.budget)[shown].all())
+
+
+def _step(stepper: Stepper, moment: Moment, before: np.ndarray) -> np.ndarray:
+    stepper.load(before, moment.chunk.first)
+    return take(stepper, moment.chunk, "float64", before)
+
+
+def kink_row(pair: Pair, moment: Moment, judgement: Judgement) -> np.ndarray | None:
+    """The reference's step with the candidate's subgradients at ReLU inputs that rounding cannot tell from 0; None
+    where there is no such input. Inputs that are exactly 0 on both sides are a tie, a convention, and left alone."""
+    layout, budget = moment.layout, judgement.measures.budget[0]
+    position = {quantity.name: i for i, quantity in enumerate(layout.quantities)}
+
+    def of(rows: Rows, name: str) -> np.ndarray:
+        quantity = layout.quantities[position[name]]
+        return rows["float64"][0, quantity.columns].reshape(quantity.shape)
+
+    slopes: dict[str, np.ndarray] = {}
+    readers = [name for _, reads in wire(pair.case) for name in reads]
+    for node, reads in wire(pair.case):
+        if not isinstance(node.op, ReLU | LeakyReLU) or reads[0] == "x":
+            continue
+        z, z_candidate = of(moment.rows[0], reads[0]), of(moment.rows[1], reads[0])
+        near = np.minimum(np.abs(z), np.abs(z_candidate)) <= K * budget[position[reads[0]]]
+        near &= (z != 0) | (z_candidate != 0)
+        if near.any():
+            low = node.op.negative_slope if isinstance(node.op, LeakyReLU) else 0.0
+            taken = np.where(z_candidate > 0, 1.0, low)
+            if readers.count(reads[0]) == 1:
+                da, dz = of(moment.rows[1], f"dL/d{node.name}"), of(moment.rows[1], f"dL/d{reads[0]}")
+                taken = np.clip(np.divide(dz, da, out=taken, where=da != 0), low, 1.0)
+            slopes[node.name] = np.where(near, taken, np.nan)
+    if not slopes:
+        return None
+    return _step(training.start(pair.case, "float64", slopes), moment, moment.before[0]["float64"])
+
+
+def null_row(pair: Pair, moment: Moment, judgement: Judgement) -> np.ndarray | None:
+    """The reference's step, but parameters whose exact gradient is 0 are updated by the reference's rule from the
+    candidate's own gradients and state: an adaptive optimizer turns their rounding into steps of any size."""
+    layout = moment.layout
+    nulls = is_null(judgement.measures)[0]
+    tensors = {q.tensor for q, null in zip(layout.quantities, nulls, strict=True) if null and q.kind == "gradient"}
+    if not tensors:
+        return None
+    candidate, before = moment.rows[1]["float64"][0], moment.before[1]["float64"]
+    state = before.copy()
+    W, *slots = state.reshape(-1, layout.parameters.stop - layout.parameters.start)
+    update_rule(pair.case.optimizer, np.dtype(np.float64), pair.case.float32_constants)(
+        moment.chunk.first + 1, W, candidate[layout.gradients], *slots
+    )
+    predicted = candidate.copy()
+    predicted[layout.state] = state
+    predicted[layout.updates] = (state - before)[: len(candidate[layout.updates])]
+    row = moment.rows[0]["float64"].copy()
+    for quantity in layout.quantities:
+        if quantity.tensor in tensors and quantity.kind in ("update", "parameter", "slot"):
+            row[0, quantity.columns] = predicted[quantity.columns]
+    return row
+
+
+def leaking_constants(pair: Pair, moment: Moment, judgement: Judgement) -> tuple[str, ...]:
+    """The smallest set of constants which, rounded through float32, make the reference's step from the candidate's
+    own state agree with the candidate's; () where none does."""
+    names, before = constants_of(pair.case), moment.before[1]["float64"]
+    for size in range(1, len(names) + 1):
+        for constants in combinations(names, size):
+            case = replace(pair.case, float32_constants=constants)
+            if explained(_step(training.start(case, "float64"), moment, before), moment, judgement):
+                return constants
+    return ()
+
+
+def float32_inside(pair: Pair, moment: Moment, judgement: Judgement, first: int) -> bool:
+    """True where the candidate's float64 is float32 inside: the first alarmed quantity lies on the float32 grid (the
+    reference's does not), or does not follow inputs that move by 2**-40."""
+    columns = moment.layout.quantities[first].columns
+    reference, candidate = (rows["float64"][0, columns] for rows in moment.rows[:2])
+
+    def on_grid(values: np.ndarray) -> bool:
+        return bool((values == values.astype(np.float32)).all())
+
+    if candidate.any() and on_grid(candidate) and not on_grid(reference):
+        return True
+    moved = replace(moment.chunk, x=moment.chunk.x * (1 + NUDGE))
+    follows = [
+        side.retake(moved, "float64", before["float64"] * (1 + NUDGE))[0, columns] - rows["float64"][0, columns]
+        for side, before, rows in moment.both(pair)
+    ]
+    expected = np.abs(follows[0]).max()
+    resolvable = expected > 64 * EPS64 * judgement.measures.size[0, first]
+    return bool(resolvable and np.abs(follows[1] - follows[0]).max() > expected / 2)

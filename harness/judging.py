@@ -1,0 +1,110 @@
+"""From measures to verdicts, by the two-precision rule alone: rounding shrinks with the precision, meaning does not.
+
+Everything here is vectorised over a chunk and knows nothing of cases or frameworks; what needs another run (is the
+alarm confirmed? which explanation?) is in `explaining`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.comparing import EPS32, SHRINK, Measures
+
+K = 30.0
+"""Largest ratio d64/budget that rounding is held to explain; reports/calibration says what was seen."""
+
+K32 = 1000.0
+"""Largest ratio of the two sides' own-step float32 noises that different summation orders are held to explain."""
+
+LUCKY = 1e5
+"""Above this ratio no luck of one sample can hide rounding: the difference needs no confirmation."""
+
+CHAOS = 0.1
+"""Noise of the loss or the outputs over their size from which on a run can no longer be judged."""
+
+VERDICTS = ("identical", "rounding", "undecided", "different")
+"""From best to worst."""
+
+BECAUSE = (
+    *("", "kink", "null", "leak", "unstable", "nonfinite", "missing", "nondeterministic", "chaotic"),
+    *("one precision", "promotion failed"),
+)
+
+IDENTICAL, ROUNDING, UNDECIDED, DIFFERENT = range(len(VERDICTS))
+
+
+@dataclass(slots=True, kw_only=True)
+class Judgement:
+    """Verdict and because of a chunk as codes into VERDICTS and BECAUSE, (steps, quantities), with the measures.
+
+    shown: the measures to report; they differ from those judged once a leak is proven (then the reference judged
+    against has it, the one shown has not).
+    """
+
+    measures: Measures
+    shown: Measures
+    verdict: np.ndarray
+    because: np.ndarray
+
+    def mark(self, where: np.ndarray | tuple, verdict: int, because: str) -> None:
+        self.verdict[where] = verdict
+        self.because[where] = BECAUSE.index(because)
+
+    def part(self, steps: slice) -> Judgement:
+        """Views of some of the steps: what is marked there is marked here."""
+        return Judgement(
+            measures=self.measures.part(steps),
+            shown=self.shown.part(steps),
+            verdict=self.verdict[steps],
+            because=self.because[steps],
+        )
+
+
+def judge(measures: Measures, missing: np.ndarray) -> Judgement:
+    """Judge a chunk by its ratios; missing (quantities,) marks what one side cannot show."""
+    judgement = Judgement(
+        measures=measures,
+        shown=measures,
+        verdict=np.where(measures.same, IDENTICAL, ROUNDING).astype(np.int8),
+        because=np.zeros(measures.d64.shape, np.int8),
+    )
+    judgement.mark(is_null(measures) & ~measures.same, ROUNDING, "null")
+    judgement.mark(measures.ratio > K, DIFFERENT, "")
+    one_sided = np.isfinite(measures.noise_reference) != np.isfinite(measures.noise_candidate)
+    neither = ~np.isfinite(measures.noise_reference) & ~np.isfinite(measures.noise_candidate)
+    judgement.mark(neither & ~measures.same, UNDECIDED, "one precision")
+    judgement.mark(one_sided, DIFFERENT, "unstable")
+    judgement.mark(~np.isfinite(measures.d64), DIFFERENT, "nonfinite")
+    judgement.mark(np.broadcast_to(missing, measures.d64.shape), UNDECIDED, "missing")
+    return judgement
+
+
+def is_null(measures: Measures) -> np.ndarray:
+    """True where the exact value is 0: in float64 nothing is left but what rounding explains."""
+    size = measures.size
+    return (size > 0) & (size <= K * measures.noise * SHRINK)
+
+
+def disproportionate(measures: Measures) -> np.ndarray:
+    """Where one side's float32 noise is out of proportion to the other's: suspects, to be confirmed on the same state."""
+    floor = EPS32 * measures.grain
+    low = np.minimum(measures.noise_reference, measures.noise_candidate)
+    high = np.maximum(measures.noise_reference, measures.noise_candidate)
+    return high > K32 * np.maximum(low, floor)
+
+
+def chaotic_from(measures: Measures, largest: np.ndarray) -> tuple[int | None, np.ndarray]:
+    """First step of a chunk at which the run is chaotic: on both sides the noise of the loss or of the outputs has
+    passed a tenth of their size. (Large noise on one side only is no chaos; see `disproportionate`.)
+
+    largest (2,) holds the largest loss and output of earlier chunks; the updated one is returned with the step. Sizes are
+    the largest so far, so that a loss that converges to 0 is not taken for chaos.
+    """
+    loss = [quantity.kind for quantity in measures.layout.quantities].index("loss")
+    watched = [loss, loss - 1]  # the network's output stands right before the loss in report order
+    noise = np.minimum(measures.noise_reference, measures.noise_candidate)[:, watched]
+    size = np.maximum.accumulate(np.vstack([largest, measures.size[:, watched]]))[1:]
+    lost = (noise > CHAOS * size).any(axis=1)
+    return (int(np.argmax(lost)) if lost.any() else None), size[-1]

@@ -1,0 +1,81 @@
+"""What one comparison found, gathered as its steps go by: the worst verdict, where it is, where divergence starts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from harness.comparing import worst_index
+from harness.judging import BECAUSE, DIFFERENT, IDENTICAL, ROUNDING, VERDICTS
+from harness.pair import Pair
+from harness.watching import Watched
+
+
+class Findings:
+    """The summary of one pair; `observe` every judged chunk in order, then `row`."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.verdict = -1
+        self.because: set[str] = set()
+        self.worst: dict[str, Any] = {"worst": "", "step": 0, "ratio": 0.0}
+        self.first: dict[str, Any] | None = None
+        self.counts = dict.fromkeys(VERDICTS, 0)
+        self.chaotic_from: int | None = None
+
+    def observe(self, watched: Watched) -> None:
+        judgement, layout = watched.judgement, watched.chunk.layout
+        shown = np.broadcast_to(~self.pair.missing, judgement.verdict.shape)
+        verdicts = np.where(shown, judgement.verdict, -1)
+        for code, name in enumerate(VERDICTS):
+            self.counts[name] += int(np.count_nonzero(verdicts == code))
+        worst = int(verdicts.max())
+        if worst >= self.verdict:
+            if worst > self.verdict:
+                self.verdict, self.because, self.worst["ratio"] = worst, set(), -math.inf
+            at_worst = verdicts == worst
+            self.because |= {BECAUSE[code] for code in np.unique(judgement.because[at_worst])} - {""}
+            ratios = np.where(at_worst, np.nan_to_num(judgement.shown.ratio, nan=np.inf), -np.inf)
+            step, i = np.unravel_index(int(ratios.argmax()), ratios.shape)
+            if ratios[step, i] > self.worst["ratio"]:
+                name = layout.quantities[i].name
+                at = watched.chunk.first + int(step)
+                self.worst = {"worst": name, "step": at, "ratio": float(ratios[step, i])}
+        chaotic = (judgement.because == BECAUSE.index("chaotic")).any(axis=1)
+        if self.chaotic_from is None and chaotic.any():
+            self.chaotic_from = watched.chunk.first + int(np.argmax(chaotic))
+        if self.first is None and worst == DIFFERENT:
+            self.first = self._first_divergence(watched)
+
+    def _first_divergence(self, watched: Watched) -> dict[str, Any]:
+        judgement, layout = watched.judgement, watched.chunk.layout
+        step, i = (int(index) for index in np.argwhere(judgement.verdict == DIFFERENT)[0])
+        quantity, shown = layout.quantities[i], judgement.shown
+        index = worst_index(layout, i, watched.reference["float64"][step], watched.candidate["float64"][step])
+        at = f" at {index}" if index else ""
+        because = BECAUSE[judgement.because[step, i]]
+        words = f" ({because})" if because else ""
+        text = (
+            f"{quantity.kind.replace('_', ' ')} {quantity.name} at step {watched.chunk.first + step}: different{words}, "
+            f"worst {shown.d64[step, i]:.2g}{at} of {shown.size[step, i]:.2g}, "
+            f"rounding explains {shown.budget[step, i]:.2g}"
+        )
+        return {"name": quantity.name, "step": watched.chunk.first + step, "text": text}
+
+    def row(self) -> dict[str, Any]:
+        """The summary's columns that the comparison itself knows."""
+        case = self.pair.case
+        return {
+            "case": case.name,
+            "framework": self.pair.candidate.name,
+            "mode": case.batching.mode,
+            "verdict": VERDICTS[self.verdict],
+            "because": ", ".join(sorted(self.because)) if self.verdict >= ROUNDING else "",
+            **(self.worst if self.verdict > IDENTICAL else {"worst": "", "step": 0, "ratio": 0.0}),
+            "counts": self.counts,
+            "first_divergence": self.first,
+            "chaotic_from": self.chaotic_from,
+            "notes": list(self.pair.notes),
+        }

@@ -1,0 +1,129 @@
+"""A pair of sides taking all steps of a case, chunk by chunk: every quantity compared, judged and, where it alarms,
+explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.comparing import EPS32, compare
+from harness.data import Data
+from harness.explaining import Outcome, explain
+from harness.judging import (
+    DIFFERENT,
+    IDENTICAL,
+    ROUNDING,
+    UNDECIDED,
+    Judgement,
+    K,
+    chaotic_from,
+    disproportionate,
+    judge,
+)
+from harness.pair import Moment, Pair
+from harness.running import Chunk, Rows, chunks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """Judged steps with the rows they were judged by."""
+
+    chunk: Chunk
+    judgement: Judgement
+    reference: Rows
+    candidate: Rows
+
+
+def watch(pair: Pair, data: Data) -> Iterator[Watched]:
+    """Run both sides to the end of the case; memory holds one chunk."""
+    for chunk in chunks(pair.case, data):
+        rest = chunk
+        while len(rest):
+            watched = settle(pair, rest)
+            if len(watched.chunk):
+                yield watched
+            rest = rest.part(len(watched.chunk), len(rest))
+
+
+def settle(pair: Pair, chunk: Chunk) -> Watched:
+    """Take a chunk's steps, judge them and explain their alarms, one step at a time in order.
+
+    Returns the steps settled so: all of them, or those up to one after which the sides had to restart.
+    """
+    before = [dict(side.states) for side in pair.sides]
+    rows = [side.advance(chunk) for side in pair.sides]
+    judgement = _judge(pair, chunk, rows)
+    calm, _ = chaotic_from(judgement.measures, pair.largest)
+    settled = len(chunk)
+    steadied = False
+    for step in range(len(chunk) if calm is None or pair.chaotic else calm):
+        alarmed = bool(_alarms(judgement.part(slice(step, step + 1))).any())
+        suspect = not steadied and bool((disproportionate(judgement.measures)[step] & ~pair.missing).any())
+        if pair.lost is not None or pair.chaotic or not (alarmed or suspect):
+            continue
+        steadied = steadied or not alarmed
+        moment = Moment(
+            chunk=chunk.part(step, step + 1),
+            before=[_state_before(chunk, rows[i], before[i], step) for i in range(len(rows))],
+            rows=[{precision: values[step : step + 1] for precision, values in side.items()} for side in rows],
+        )
+        outcome = explain(pair, moment, judgement.part(slice(step, step + 1)))
+        if outcome is Outcome.RESYNCHRONISE:
+            settled = step + 1
+            after = {precision: values[step, chunk.layout.state] for precision, values in rows[0].items()}
+            for side in pair.sides:
+                side.restart(after, chunk.first + settled)
+            break
+        if outcome is Outcome.RETAKE:
+            settled = step
+            for side, state in zip(pair.sides, [*moment.before, moment.before[0]], strict=True):
+                side.restart(state, chunk.first + settled)
+            break
+    steps = slice(0, settled)
+    judgement = judgement.part(steps)
+    _mark_chaos(pair, judgement)
+    _mark_lost(pair, judgement)
+    reference, candidate = ({precision: values[steps] for precision, values in side.items()} for side in rows[:2])
+    return Watched(chunk=chunk.part(0, settled), judgement=judgement, reference=reference, candidate=candidate)
+
+
+def _judge(pair: Pair, chunk: Chunk, rows: list[Rows]) -> Judgement:
+    judgement = judge(compare(chunk.layout, rows[0], rows[1]), pair.missing)
+    if pair.plain is not None:
+        judgement.shown = compare(chunk.layout, rows[2], rows[1])
+        leaked = (judgement.shown.ratio > K) & (judgement.verdict <= ROUNDING)
+        judgement.mark(leaked, ROUNDING, "leak")
+    return judgement
+
+
+def _alarms(judgement: Judgement) -> np.ndarray:
+    return judgement.verdict == DIFFERENT
+
+
+def _state_before(chunk: Chunk, rows: Rows, before: Rows, step: int) -> Rows:
+    if step == 0:
+        return before
+    return {precision: values[step - 1, chunk.layout.state].copy() for precision, values in rows.items()}
+
+
+def _mark_chaos(pair: Pair, judgement: Judgement) -> None:
+    """From the chaos horizon on nothing but identity can be judged; what was lost before stays lost."""
+    if not len(judgement.verdict):
+        return
+    first, pair.largest = chaotic_from(judgement.measures, pair.largest)
+    if pair.chaotic:
+        first = 0
+    if first is not None and pair.lost is None:
+        pair.chaotic = True
+        rest = judgement.part(slice(first, None))
+        rest.mark((rest.verdict != IDENTICAL) & ~pair.missing, UNDECIDED, "chaotic")
+
+
+def _mark_lost(pair: Pair, judgement: Judgement) -> None:
+    """After a step that could not be decided, the differences that follow from it cannot be either."""
+    measures = judgement.measures
+    if pair.lost in ("nondeterministic", "one precision"):
+        within = _alarms(judgement) & (measures.d64 <= K * (measures.noise + EPS32 * measures.size))
+        judgement.mark(within, UNDECIDED, pair.lost)
