@@ -54,7 +54,10 @@ from harness.layout import layout_of
 # decay, add_decayed_weights (optax/transforms/_adding.py) goes before them.
 CONVENTIONS: Conventions = {
     "LeakyReLU": {"slope_at_zero": "one"},
-    "BinaryCrossEntropy": {"fused": False, "clip_probability": 0.0, "log_floor": -math.inf, "denominator_floor": 0.0},
+    "BinaryCrossEntropy": {
+        **{"fused": False, "clip_probability": 0.0, "log_epsilon": 1e-7, "log_complement": "log"},
+        **{"log_floor": -math.inf, "denominator_floor": 0.0},
+    },
     "CategoricalCrossEntropy": {"fused": False, "clip_probability": 0.0, "renormalize": "none"},
     "SGD": {"velocity": "gradient", "decay": "coupled"},
     "Adagrad": {"initial_accumulator": 0.1, "epsilon": 1e-7, "epsilon_placement": "inside_sqrt"},
@@ -199,9 +202,9 @@ def _loss(loss: Loss, p: Array, y: Array) -> Array:
     match loss:
         case BinaryCrossEntropy(reads="logits"):
             terms = optax.sigmoid_binary_cross_entropy(p, y)
-        case BinaryCrossEntropy(clip_probability=clip):
+        case BinaryCrossEntropy(clip_probability=clip, log_epsilon=eps):
             p = _clipped(p, clip)
-            terms = -(y * jnp.log(p) + (1 - y) * jnp.log(1 - p))
+            terms = -(y * jnp.log(p + eps) + (1 - y) * jnp.log(1 - p + eps))
         case CategoricalCrossEntropy(reads="logits", sparse=True):
             terms = optax.softmax_cross_entropy_with_integer_labels(p, y)
         case CategoricalCrossEntropy(reads="logits"):
@@ -280,7 +283,7 @@ def _check(case: Case) -> None:
         _require(loss, "fused")
     match loss:
         case BinaryCrossEntropy(reads="probabilities"):
-            _require(loss, "log_floor", "denominator_floor")
+            _require(loss, "log_complement", "log_floor", "denominator_floor")
         case CategoricalCrossEntropy(reads="probabilities"):
             _require(loss, "renormalize")
     match optimizer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,8 +13,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 
 from frameworks import tf_rows
-from frameworks.tf_rows import Graph, RowStepper, Tensors, Training
-from harness import conventions
+from frameworks.tf_rows import Graph, RowStepper, Tensor, Training, polynomial
 from harness.case import (
     SGD,
     Adagrad,
@@ -41,10 +39,13 @@ from harness.case import (
     Sigmoid,
     Softmax,
     Tanh,
+    fields_of,
     parameter_names,
     reads_fused_logits,
+    slot_names,
     wire,
 )
+from harness.conventions import KERAS
 from harness.layout import shapes_of
 
 if keras.config.backend() != "tensorflow":
@@ -53,53 +54,67 @@ if keras.config.backend() != "tensorflow":
         "start again with KERAS_BACKEND=tensorflow"
     )
 
-CONVENTIONS = conventions.KERAS
-_ARGUMENTS = ("epsilon", "initial_accumulator")  # conventions that Keras takes any value of
+CONVENTIONS = KERAS
+
+# keras 3.15, optimizers/{sgd,adagrad,rmsprop,adam}.py: classes, and the attributes that hold the state, in the order of
+# `slot_names`. Their arguments have the names of the case's fields.
+_OPTIMIZERS: Mapping[type, tuple[type, tuple[str, ...]]] = {
+    SGD: (keras.optimizers.SGD, ("momentums",)),
+    Adagrad: (keras.optimizers.Adagrad, ("_accumulators",)),
+    RMSprop: (keras.optimizers.RMSprop, ("_velocities", "_momentums")),
+    Adam: (keras.optimizers.Adam, ("_momentums", "_velocities")),
+}
+_NO_ARGUMENTS = ("velocity", "decay", "epsilon_placement", "initial_accumulator")
 
 
 def environment() -> Mapping[str, Any]:
-    return {"keras": keras.__version__, **tf_rows.environment()}
+    """Keras's version and default dtype, and TensorFlow's settings, as they are."""
+    return {"keras": keras.__version__, "floatx": keras.config.floatx(), **tf_rows.environment()}
 
 
 def missing(case: Case) -> Mapping[str, str]:
+    """The gradient at a final Sigmoid or Softmax that the loss bypasses."""
     if not reads_fused_logits(case):
         return {}
     last = case.nodes[-1]
     return {
-        f"dL/d{last.name}": f"keras takes the logits behind the final {type(last.op).__name__}, so no gradient passes its "
+        f"dL/d{last.name}": f"keras takes the logits behind the final {type(last.op).__name__}: no gradient passes its "
         "output (keras/src/backend/tensorflow/nn.py, _get_logits)"
     }
 
 
 def start(case: Case, precision: Precision) -> RowStepper:
+    """A compiled functional model, built at the first batch. Raises CannotExpress, naming the field."""
     _check(case)
     return RowStepper(partial(_trace, case, precision))
 
 
 def _check(case: Case) -> None:
-    loss, last = case.loss, case.nodes[-1].op
-    kind = type(loss).__name__
-    computed = {part: {f: v for f, v in fields.items() if f not in _ARGUMENTS} for part, fields in CONVENTIONS.items()}
-    if isinstance(loss, CategoricalCrossEntropy):
-        computed[kind]["renormalize"] = "softmax" if loss.sparse else "sum"
+    computed = {kind: dict(fields) for kind, fields in CONVENTIONS.items()}
+    for fields in computed.values():  # Keras takes any value of these
+        _ = fields.pop("epsilon", None), fields.pop("initial_accumulator", None)
+    loss, last, kind = case.loss, case.nodes[-1].op, type(case.loss).__name__
     if isinstance(loss, BinaryCrossEntropy | CategoricalCrossEntropy):
         computed[kind]["clip_probability"] = keras.config.epsilon()
         if loss.reads == "logits" and isinstance(last, Sigmoid | Softmax):
+            final = type(last).__name__
             raise CannotExpress(
-                f"keras computes {kind}.reads from before the final {type(last).__name__}, not from its output"
+                f"keras computes {kind}.reads as 'logits' before the final {final}, the case says after it"
+            )
+    if isinstance(loss, CategoricalCrossEntropy):
+        computed[kind]["renormalize"] = "softmax" if loss.sparse else "sum"
+    if isinstance(loss, BinaryCrossEntropy | MeanSquaredError) and loss.reduction == "sum":
+        *_, output = shapes_of(case, (1, 1))[1].values()
+        if output[-1] > 1:  # keras 3.15, losses/losses.py: the mean over the last axis, then the sum over the batch
+            raise CannotExpress(
+                f"keras computes {kind}.reduction as a sum of means, the case says 'sum' of all elements"
             )
     tf_rows.check_conventions(case, "keras", computed)
-    if isinstance(loss, BinaryCrossEntropy | MeanSquaredError) and loss.reduction == "sum":
-        outputs = list(shapes_of(case, (1, 1))[1].values())[-1][-1]
-        if outputs > 1:
-            raise CannotExpress(
-                f"keras computes {kind}.reduction as a sum over examples of the mean over {outputs} outputs, the case says sum"
-            )
-    users: dict[str, tuple[str, ...]] = {}
+    layer_of: dict[str, tuple[str, ...]] = {}
     for node in case.nodes:
         for name in node.parameters:
-            if users.setdefault(name, node.parameters) != node.parameters:
-                raise CannotExpress(f"keras shares whole layers: node {node.name} cannot share {name} alone")
+            if layer_of.setdefault(name, node.parameters) != node.parameters:
+                raise CannotExpress(f"keras shares whole layers, the case shares {name} of node {node.name} alone")
 
 
 def _trace(case: Case, precision: Precision, x: np.ndarray, y: np.ndarray) -> tuple[Training, Graph]:
@@ -112,26 +127,25 @@ def _training(case: Case, features: tuple[int, ...]) -> Training:
     x = keras.Input(features)
     nodes, parameters = _network(case, x)
     model, recorder = keras.Model(x, nodes[-1]), keras.Model(x, nodes)
-    optimizer = _optimizer(case.optimizer)
+    optimizer, slots = _optimizer(case.optimizer)
     model.compile(optimizer=optimizer, loss=_loss(case.loss))
     optimizer.build(parameters)
     weights = [parameter.value for parameter in parameters]
 
-    def gradients(x: tf.Tensor, y: tf.Tensor) -> tuple[Tensors, tf.Tensor, Tensors, Tensors]:
+    def gradients(x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor], list[Tensor]]:
         with tf.GradientTape() as tape:
             activations = keras.tree.flatten(recorder(x, training=True))  # a lone output comes bare
-            loss = model.compute_loss(x, y, activations[-1])
+            loss: Any = model.compute_loss(x, y, activations[-1])
         found = tape.gradient(loss, [*activations, *weights], unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return activations, loss, found[: len(nodes)], found[len(nodes) :]
 
     kernels = {node.parameters[0] for node in case.nodes if isinstance(node.op, Dense)}  # keras holds them (in, units)
-    transposed = [name in kernels for name in parameter_names(case)]
-    slots = [slot for name in _SLOTS[type(optimizer)] if (slot := getattr(optimizer, name))]
     return Training(
         gradients=gradients,
         update=partial(optimizer.apply, trainable_variables=parameters),
-        state=[*weights, *(variable.value for slot in slots for variable in slot)],
-        transposed=transposed * (1 + len(slots)),
+        parameters=weights,
+        slots=[[variable.value for variable in getattr(optimizer, slot)] for slot in slots],
+        transposed=[name in kernels for name in parameter_names(case)],
         count=optimizer.iterations.value,
     )
 
@@ -145,7 +159,7 @@ def _network(case: Case, x: Any) -> tuple[list[Any], list[Any]]:
             layers[node.parameters] = _layer(node.op, len(inputs))
         layer = layers[node.parameters]
         tensors[node.name] = layer(inputs if isinstance(layer, keras.layers.Add) else inputs[0])
-        parameters |= dict(zip(node.parameters, layer.weights))
+        parameters |= dict(zip(node.parameters, layer.weights, strict=True))
     return list(tensors.values())[1:], list(parameters.values())
 
 
@@ -180,9 +194,7 @@ class _Landscape(keras.Layer):
         self.points = self.add_weight(shape=(points, 2), initializer="zeros")
 
     def call(self, x: Any) -> Any:
-        u, v = self.points[:, 0], self.points[:, 1]
-        # products, since the derivative of a power is nan where u^0 meets u = 0
-        return sum((math.prod([u] * i + [v] * j, start=c) for c, i, j in self.terms), start=keras.ops.zeros_like(u))
+        return polynomial(self.terms, self.points.value)
 
 
 class _SumOfOutputs(keras.losses.Loss):
@@ -205,25 +217,12 @@ def _loss(loss: Loss) -> keras.losses.Loss:
             return keras.losses.MeanSquaredError(reduction=reduction)
 
 
-def _optimizer(optimizer: Optimizer) -> keras.optimizers.Optimizer:
-    match optimizer:
-        case SGD(learning_rate=lr, momentum=mu, nesterov=nesterov, weight_decay=decay):
-            return keras.optimizers.SGD(lr, momentum=mu, nesterov=nesterov, weight_decay=decay or None)
-        case Adagrad(learning_rate=lr, epsilon=epsilon):
-            return keras.optimizers.Adagrad(lr, epsilon=epsilon)
-        case RMSprop(learning_rate=lr, rho=rho, momentum=mu, epsilon=epsilon):
-            return keras.optimizers.RMSprop(lr, rho=rho, momentum=mu, epsilon=epsilon)
-        case Adam(learning_rate=lr, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay):
-            return keras.optimizers.Adam(lr, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay or None)
-
-
-# keras 3.15, optimizers/{sgd,adagrad,rmsprop,adam}.py: the attributes that hold the state, in the order of `slot_names`.
-_SLOTS: Mapping[type, tuple[str, ...]] = {
-    keras.optimizers.SGD: ("momentums",),
-    keras.optimizers.Adagrad: ("_accumulators",),
-    keras.optimizers.RMSprop: ("_velocities", "_momentums"),
-    keras.optimizers.Adam: ("_momentums", "_velocities"),
-}
+def _optimizer(optimizer: Optimizer) -> tuple[Any, tuple[str, ...]]:
+    """The optimizer, and the attributes that hold its slots."""
+    kind, slots = _OPTIMIZERS[type(optimizer)]
+    arguments = {name: value for name, value in fields_of(optimizer).items() if name not in _NO_ARGUMENTS}
+    arguments["weight_decay"] = arguments.get("weight_decay") or None
+    return kind(**arguments), slots[: len(slot_names(optimizer))]
 
 
 @contextlib.contextmanager

@@ -285,15 +285,15 @@ def _check(case: Case) -> None:
         _require(loss, "fused")
     match loss:
         case BinaryCrossEntropy(reads="probabilities"):
-            _require(loss, "clip_probability", "log_floor", "denominator_floor")
+            _require(loss, "clip_probability", "log_epsilon", "log_complement", "log_floor", "denominator_floor")
         case CategoricalCrossEntropy(reads="probabilities"):
             _require(loss, "clip_probability", "renormalize")
     if not isinstance(optimizer, SGD):
         _require(optimizer, "epsilon_placement")
-    elif optimizer.weight_decay:
-        _require(optimizer, "decay")
     if isinstance(optimizer, SGD | RMSprop) and optimizer.momentum:
         _require(optimizer, "velocity")
+    if isinstance(optimizer, SGD) and optimizer.momentum and optimizer.weight_decay:  # without momentum both are one
+        _require(optimizer, "decay")
 
 
 def _require(part: object, *fields: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from frameworks import tf_rows
-from frameworks.tf_rows import Graph, RowStepper, Tensors, Training
+from frameworks.tf_rows import Graph, RowStepper, Tensor, Training, polynomial
 from harness.case import (
     SGD,
     Adagrad,
@@ -34,7 +34,6 @@ from harness.case import (
     Sigmoid,
     Softmax,
     Tanh,
-    parameter_names,
     reads_fused_logits,
     slot_names,
     wire,
@@ -48,7 +47,10 @@ from harness.layout import shapes_of
 # of its own: those fields say how this file writes them.
 CONVENTIONS: Conventions = {
     "LeakyReLU": {"slope_at_zero": "negative_slope"},
-    "BinaryCrossEntropy": {"fused": False, "clip_probability": 0.0, "log_floor": -math.inf, "denominator_floor": 0.0},
+    "BinaryCrossEntropy": {
+        **{"fused": False, "clip_probability": 0.0, "log_epsilon": 1e-7, "log_complement": "log"},
+        **{"log_floor": -math.inf, "denominator_floor": 0.0},
+    },
     "CategoricalCrossEntropy": {"fused": False, "clip_probability": 0.0, "renormalize": "none"},
     "SGD": {"velocity": "gradient", "decay": "coupled"},
     "Adagrad": {"initial_accumulator": 0.1, "epsilon": 1e-7, "epsilon_placement": "outside_sqrt"},
@@ -92,9 +94,9 @@ def _training(case: Case, precision: Precision, features: tuple[int, ...]) -> Tr
     shapes, _ = shapes_of(case, (1, *features))
     parameters = {name: tf.Variable(tf.zeros(shape, precision)) for name, shape in shapes.items()}
     slots = [[tf.Variable(tf.zeros(shape, precision)) for shape in shapes.values()] for _ in slot_names(case.optimizer)]
-    count = tf.Variable(0, dtype=tf.int64)
+    count = tf.Variable(tf.constant(0, tf.int64))
 
-    def gradients(x: tf.Tensor, y: tf.Tensor) -> tuple[Tensors, tf.Tensor, Tensors, Tensors]:
+    def gradients(x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor], list[Tensor]]:
         with tf.GradientTape() as tape:
             activations = _forward(case, parameters, x)
             loss = _loss(case, activations, y)
@@ -102,17 +104,18 @@ def _training(case: Case, precision: Precision, features: tuple[int, ...]) -> Tr
         found = tape.gradient(loss, [*nodes, *parameters.values()], unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return nodes, loss, found[: len(nodes)], found[len(nodes) :]
 
-    state = [*parameters.values(), *(variable for slot in slots for variable in slot)]
+    variables = list(parameters.values())
     return Training(
         gradients=gradients,
-        update=_updates(case.optimizer, list(parameters.values()), slots, count),
-        state=state,
-        transposed=[False] * len(state),
+        update=_updates(case.optimizer, variables, slots, count),
+        parameters=variables,
+        slots=slots,
+        transposed=[False] * len(variables),
         count=count,
     )
 
 
-def _forward(case: Case, parameters: Mapping[str, tf.Variable], x: tf.Tensor) -> dict[str, tf.Tensor]:
+def _forward(case: Case, parameters: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
     activations = {"x": x}
     for node, reads in wire(case):
         inputs = [activations[name] for name in reads]
@@ -120,11 +123,11 @@ def _forward(case: Case, parameters: Mapping[str, tf.Variable], x: tf.Tensor) ->
     return activations
 
 
-def _apply(op: Op, inputs: Sequence[tf.Tensor], parameters: Sequence[tf.Variable]) -> tf.Tensor:
+def _apply(op: Op, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
     match op:
         case Dense():
-            W, b = parameters
-            return tf.matmul(inputs[0], W, transpose_b=True) + b
+            weight, bias = parameters
+            return tf.matmul(inputs[0], weight, transpose_b=True) + bias
         case ReLU():
             return tf.nn.relu(inputs[0])
         case LeakyReLU(negative_slope=slope):
@@ -140,16 +143,10 @@ def _apply(op: Op, inputs: Sequence[tf.Tensor], parameters: Sequence[tf.Variable
         case Add():
             return reduce(tf.add, inputs[1:], tf.identity(inputs[0]))
         case Polynomial(terms=terms):
-            return polynomial(terms, tf.convert_to_tensor(parameters[0]))
+            return polynomial(terms, parameters[0])
 
 
-def polynomial(terms: Sequence[tuple[float, int, int]], points: tf.Tensor) -> tf.Tensor:
-    """Sum of c u^i v^j at points (points, 2): products, since the derivative of u^0 as a power is nan at 0."""
-    u, v = points[:, 0], points[:, 1]
-    return sum((math.prod([u] * i + [v] * j, start=c) for c, i, j in terms), start=tf.zeros_like(u))
-
-
-def _loss(case: Case, activations: Mapping[str, tf.Tensor], y: tf.Tensor) -> tf.Tensor:
+def _loss(case: Case, activations: Mapping[str, Tensor], y: Tensor) -> Tensor:
     fused = reads_fused_logits(case)
     logits = fused or getattr(case.loss, "reads", None) == "logits"
     *_, (last, before) = wire(case)
@@ -161,9 +158,11 @@ def _loss(case: Case, activations: Mapping[str, tf.Tensor], y: tf.Tensor) -> tf.
             values = tf.square(output - y)
         case BinaryCrossEntropy(reduction=reduction) if logits:
             values = tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=output)
-        case BinaryCrossEntropy(clip_probability=clip, reduction=reduction):
+        case BinaryCrossEntropy(clip_probability=clip, log_epsilon=eps, log_complement=form, reduction=reduction):
             p = _clipped(output, clip)
-            values = -(y * tf.math.log(p) + (1 - y) * tf.math.log(1 - p))
+            # tf.compat.v1.losses.log_loss (tensorflow/python/ops/losses/losses_impl.py) with "log"
+            complement = tf.math.log1p(eps - p) if form == "log1p" else tf.math.log(1 - p + eps)
+            values = -(y * tf.math.log(p + eps) + (1 - y) * complement)
         case CategoricalCrossEntropy(sparse=True, reduction=reduction) if logits:
             values = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=output)
         case CategoricalCrossEntropy(reduction=reduction) if logits:
@@ -178,59 +177,52 @@ def _loss(case: Case, activations: Mapping[str, tf.Tensor], y: tf.Tensor) -> tf.
     return tf.reduce_mean(values) if reduction == "mean" else tf.reduce_sum(values)
 
 
-def _clipped(p: tf.Tensor, clip: Any) -> tf.Tensor:
+def _clipped(p: Tensor, clip: Any) -> Tensor:
     return tf.clip_by_value(p, clip, 1 - clip) if clip else p
 
 
 def _updates(
-    optimizer: Optimizer, parameters: Sequence[tf.Variable], slots: Sequence[Sequence[tf.Variable]], count: tf.Variable
-) -> Callable[[Tensors], None]:
-    c = partial(tf.constant, dtype=parameters[0].dtype)
-    lr = optimizer.learning_rate
-    # RMSProp's kernel always takes a momentum variable; without momentum it holds the step and no Step shows it.
-    steps = [tf.Variable(tf.zeros_like(W)) for W in parameters] if slot_names(optimizer) == ("mean_square",) else []
+    optimizer: Optimizer, parameters: Sequence[Tensor], slots: Sequence[Sequence[Tensor]], count: Tensor
+) -> Callable[[Sequence[Tensor]], None]:
+    held = [*slots]
+    if isinstance(optimizer, RMSprop) and not optimizer.momentum:  # the kernel wants the variable all the same
+        held.append([tf.Variable(tf.zeros_like(weight)) for weight in parameters])
 
-    def update(gradients: Tensors) -> None:
-        t = tf.cast(count.assign_add(1), parameters[0].dtype)
-        for W, g, *slot in zip(parameters, gradients, *slots, *([steps] if steps else []), strict=True):
-            W_, slot_ = W.handle, [variable.handle for variable in slot]
-            match optimizer:
-                case SGD(weight_decay=decay) | Adam(weight_decay=decay) if decay and optimizer.decay == "coupled":
-                    g = g + c(decay) * W
-                case SGD(weight_decay=decay) | Adam(weight_decay=decay) if decay:
-                    W.assign(c(1 - lr * decay) * W)
-            match optimizer:
-                case SGD(momentum=0):
-                    tf.raw_ops.ResourceApplyGradientDescent(var=W_, alpha=c(lr), delta=g)
-                case SGD(momentum=mu, nesterov=nesterov, velocity=velocity):
-                    own, keras = tf.raw_ops.ResourceApplyMomentum, tf.raw_ops.ResourceApplyKerasMomentum
-                    kernel = own if velocity == "gradient" else keras
-                    kernel(var=W_, accum=slot_[0], lr=c(lr), grad=g, momentum=c(mu), use_nesterov=nesterov)
-                case Adagrad(epsilon=epsilon):
-                    tf.raw_ops.ResourceApplyAdagradV2(var=W_, accum=slot_[0], lr=c(lr), epsilon=c(epsilon), grad=g)
-                case RMSprop(rho=rho, momentum=mu, epsilon=epsilon):
-                    tf.raw_ops.ResourceApplyRMSProp(
-                        var=W_,
-                        ms=slot_[0],
-                        mom=slot_[1],
-                        lr=c(lr),
-                        rho=c(rho),
-                        momentum=c(mu),
-                        epsilon=c(epsilon),
-                        grad=g,
-                    )
-                case Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
-                    tf.raw_ops.ResourceApplyAdam(
-                        var=W_,
-                        m=slot_[0],
-                        v=slot_[1],
-                        beta1_power=tf.pow(c(beta_1), t),
-                        beta2_power=tf.pow(c(beta_2), t),
-                        lr=c(lr),
-                        beta1=c(beta_1),
-                        beta2=c(beta_2),
-                        epsilon=c(epsilon),
-                        grad=g,
-                    )
+    def update(gradients: Sequence[Tensor]) -> None:
+        t = count.assign_add(1)
+        for k, (weight, g) in enumerate(zip(parameters, gradients, strict=True)):
+            _kernel(optimizer, t, weight, _decayed(optimizer, weight, g), [slot[k].handle for slot in held])
 
     return update
+
+
+def _decayed(optimizer: Optimizer, weight: Tensor, g: Tensor) -> Tensor:
+    """The gradient that the kernel gets, after weight decay."""
+    if not isinstance(optimizer, SGD | Adam) or not optimizer.weight_decay:
+        return g
+    if optimizer.decay == "coupled":
+        return g + optimizer.weight_decay * weight
+    weight.assign((1 - optimizer.learning_rate * optimizer.weight_decay) * weight)
+    return g
+
+
+def _kernel(optimizer: Optimizer, t: Tensor, weight: Tensor, g: Tensor, slots: Sequence[Tensor]) -> None:
+    ops, w = tf.raw_ops, weight.handle
+    number = partial(tf.constant, dtype=weight.dtype)
+    lr = number(optimizer.learning_rate)
+    match optimizer:
+        case SGD(momentum=0):
+            ops.ResourceApplyGradientDescent(var=w, alpha=lr, delta=g)
+        case SGD(momentum=momentum, nesterov=nesterov, velocity=velocity):
+            kernel = {"gradient": ops.ResourceApplyMomentum, "step": ops.ResourceApplyKerasMomentum}[velocity]
+            kernel(var=w, accum=slots[0], lr=lr, grad=g, momentum=number(momentum), use_nesterov=nesterov)
+        case Adagrad(epsilon=epsilon):
+            ops.ResourceApplyAdagradV2(var=w, accum=slots[0], lr=lr, epsilon=number(epsilon), grad=g)
+        case RMSprop(rho=rho, momentum=momentum, epsilon=epsilon):
+            constants = {"lr": lr, "rho": number(rho), "momentum": number(momentum), "epsilon": number(epsilon)}
+            ops.ResourceApplyRMSProp(var=w, ms=slots[0], mom=slots[1], grad=g, **constants)
+        case Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
+            b1, b2, t = number(beta_1), number(beta_2), tf.cast(t, weight.dtype)
+            powers = {"beta1_power": b1**t, "beta2_power": b2**t}
+            constants = {"lr": lr, "beta1": b1, "beta2": b2, "epsilon": number(epsilon)}
+            ops.ResourceApplyAdam(var=w, m=slots[0], v=slots[1], grad=g, **powers, **constants)

@@ -121,6 +121,8 @@ class BinaryCrossEntropy:
     reads: what the last node holds. With "logits" the stable form max(z,0) - z y + log(1 + exp(-|z|)) is used.
     fused: a final Sigmoid is skipped and its logits are read instead (Keras does so by itself).
     clip_probability: p is first clipped to [c, 1 - c] with zero derivative outside; 0 for none (Keras: 1e-7).
+    log_epsilon: added inside both logarithms; 0 for none (tf.compat.v1.losses.log_loss: 1e-7).
+    log_complement: how log(1 - p) is formed: "log1p" keeps all digits where p is small (torch), "log" loses them.
     log_floor: log p and log(1-p) are bounded below; -inf for none (torch: -100).
     denominator_floor: p (1-p) in the derivative is bounded below; 0 for none (torch: 1e-12).
     """
@@ -128,6 +130,8 @@ class BinaryCrossEntropy:
     reads: Literal["probabilities", "logits"]
     fused: bool | Native
     clip_probability: Fraction | Native
+    log_epsilon: Fraction | Native
+    log_complement: Literal["log1p", "log", "native"]
     log_floor: float | Native
     denominator_floor: Rate | Native
     reduction: Reduction

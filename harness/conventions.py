@@ -19,7 +19,10 @@ Conventions = Mapping[str, Mapping[str, Any]]
 # 1e-12 in its derivative (aten/src/ATen/native/Loss.cpp, binary_cross_entropy[_backward]).
 TORCH: Conventions = {
     "LeakyReLU": {"slope_at_zero": "negative_slope"},
-    "BinaryCrossEntropy": {"fused": False, "clip_probability": 0.0, "log_floor": -100.0, "denominator_floor": 1e-12},
+    "BinaryCrossEntropy": {
+        **{"fused": False, "clip_probability": 0.0, "log_epsilon": 0.0, "log_complement": "log1p"},
+        **{"log_floor": -100.0, "denominator_floor": 1e-12},
+    },
     "CategoricalCrossEntropy": {"fused": False, "clip_probability": 0.0, "renormalize": "none"},
     "SGD": {"velocity": "gradient", "decay": "coupled"},
     "Adagrad": {"initial_accumulator": 0.0, "epsilon": 1e-10, "epsilon_placement": "outside_sqrt"},
@@ -31,7 +34,10 @@ TORCH: Conventions = {
 # (binary_crossentropy, [sparse_]categorical_crossentropy, _get_logits); epsilon 1e-7 from keras/src/backend/config.py.
 KERAS: Conventions = {
     "LeakyReLU": {"slope_at_zero": "negative_slope"},
-    "BinaryCrossEntropy": {"fused": True, "clip_probability": 1e-7, "log_floor": -math.inf, "denominator_floor": 0.0},
+    "BinaryCrossEntropy": {
+        **{"fused": True, "clip_probability": 1e-7, "log_epsilon": 0.0, "log_complement": "log"},
+        **{"log_floor": -math.inf, "denominator_floor": 0.0},
+    },
     "CategoricalCrossEntropy": {"fused": True, "clip_probability": 1e-7, "renormalize": "keras"},
     "SGD": {"velocity": "step", "decay": "decoupled"},
     "Adagrad": {"initial_accumulator": 0.1, "epsilon": 1e-7, "epsilon_placement": "inside_sqrt"},
@@ -44,7 +50,10 @@ KERAS: Conventions = {
 # al. 2013, eq. 1 (the rate inside the velocity).
 PAPER: Conventions = {
     "LeakyReLU": {"slope_at_zero": "negative_slope"},
-    "BinaryCrossEntropy": {"fused": False, "clip_probability": 0.0, "log_floor": -math.inf, "denominator_floor": 0.0},
+    "BinaryCrossEntropy": {
+        **{"fused": False, "clip_probability": 0.0, "log_epsilon": 0.0, "log_complement": "log1p"},
+        **{"log_floor": -math.inf, "denominator_floor": 0.0},
+    },
     "CategoricalCrossEntropy": {"fused": False, "clip_probability": 0.0, "renormalize": "none"},
     "SGD": {"velocity": "step", "decay": "coupled"},
     "Adagrad": {"initial_accumulator": 0.0, "epsilon": 1e-8, "epsilon_placement": "outside_sqrt"},

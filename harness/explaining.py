@@ -11,14 +11,16 @@ from enum import Enum
 
 import numpy as np
 
-from harness.case import Precision
-from harness.comparing import EPS32, per_quantity
+from harness.case import PRECISIONS
+from harness.comparing import EPS32, EPS64, SHRINK, per_quantity
 from harness.hypotheses import explained, float32_inside, kink_row, leaking_constants, null_row
 from harness.judging import BECAUSE, DIFFERENT, K32, LUCKY, ROUNDING, UNDECIDED, Judgement, K, disproportionate, is_null
 from harness.pair import Moment, Pair
-from harness.running import Rows, Side
+from harness.running import Side
 
-PERTURBATIONS = 4
+SAMPLES = 4
+NEARBY = 2.0**-9
+"""Relative move to another sample of rounding: far above float32's grain, small against what would change the step."""
 
 
 class Outcome(Enum):
@@ -53,7 +55,7 @@ def explain(pair: Pair, moment: Moment, judgement: Judgement) -> Outcome:
     if explained(null_row(pair, moment, judgement), moment, judgement):
         judgement.mark(alarms, ROUNDING, "null")
         return Outcome.RESYNCHRONISE
-    if pair.plain is None and (leaks := leaking_constants(pair, moment, judgement)):
+    if leaks := leaking_constants(pair, moment, judgement):
         _adopt_leak(pair, leaks)
         return Outcome.RETAKE
     if float32_inside(pair, moment, judgement, first=int(np.argmax(alarms[0]))):
@@ -70,8 +72,10 @@ def alarms_of(pair: Pair, judgement: Judgement) -> np.ndarray:
 
 
 def _adopt_leak(pair: Pair, constants: tuple[str, ...]) -> None:
-    pair.plain = pair.reference
-    pair.reference = pair.restart_reference(replace(pair.case, float32_constants=constants))
+    pair.plain = pair.plain or pair.reference
+    pair.reference = pair.restart_reference(
+        replace(pair.case, float32_constants=(*pair.case.float32_constants, *constants))
+    )
     pair.notes.append(
         f"{pair.candidate.name} rounds {', '.join(constants)} through float32 in its float64 run (proven)"
     )
@@ -81,41 +85,60 @@ def _adopt_leak(pair: Pair, constants: tuple[str, ...]) -> None:
 
 
 def confirm(pair: Pair, moment: Moment, judgement: Judgement) -> None:
-    """Take the step again in float64, examples permuted and every input and parameter moved by at most one ulp; the
-    largest spread joins the budget of the quantities whose ratio luck could explain."""
+    """Sample the step's rounding again; the largest found joins the budget of quantities whose ratio luck can explain.
+
+    Twice: in float64 with examples permuted and every input and parameter moved by at most an ulp, and as float32
+    noise (shrunk as the rule says) at points nearby.
+    """
     measures = judgement.measures
-    spread = sum(_spread(side, before, rows, moment, "float64") for side, before, rows in moment.both(pair))
     doubtful = (measures.ratio > K) & (measures.ratio < LUCKY)
-    measures.spread[doubtful] = np.asarray(spread)[doubtful]
+    spread = np.zeros_like(measures.spread)
+    for side, before, rows in moment.both(pair):
+        spread += _spread(side, before["float64"], rows["float64"], moment)
+        spread += _noise_nearby(side, before["float64"], moment) * SHRINK
+    measures.spread[doubtful] = spread[doubtful]
     cleared = doubtful & (measures.ratio <= K)
     judgement.mark(cleared, ROUNDING, "")
     judgement.mark(cleared & is_null(measures), ROUNDING, "null")
 
 
-def _spread(side: Side, before: Rows, rows: Rows, moment: Moment, precision: Precision) -> np.ndarray:
-    """Largest change by quantity over the perturbations, (1, quantities)."""
-    seeds = range(PERTURBATIONS)
-    moved = [_perturbed(side, before[precision], moment, precision, seed) for seed in seeds]
-    return np.max([per_quantity(moment.layout, rows[precision], row) for row in moved], axis=0)
+def _spread(side: Side, state: np.ndarray, row: np.ndarray, moment: Moment) -> np.ndarray:
+    """Largest change by quantity, (1, quantities), when examples are permuted and numbers moved by an ulp."""
+    changes = []
+    for seed in range(SAMPLES):
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(moment.chunk.x.shape[1])
+        x, y = _moved(moment.chunk.x, EPS64, rng), moment.chunk.y
+        shuffled = replace(moment.chunk, x=x[:, order], y=y[:, order])
+        moved = side.retake(shuffled, "float64", _moved(state, EPS64, rng))
+        back = np.argsort(order)
+        for quantity in moment.layout.quantities:
+            if quantity.batched:
+                values = moved[0, quantity.columns].reshape(quantity.shape)
+                moved[0, quantity.columns] = values[back].ravel()
+        changes.append(per_quantity(moment.layout, row, moved))
+    return np.max(changes, axis=0)
 
 
-def _perturbed(side: Side, state: np.ndarray, moment: Moment, precision: Precision, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    chunk, eps = moment.chunk, float(np.finfo(precision).eps)
+def _noise_nearby(side: Side, state: np.ndarray, moment: Moment) -> np.ndarray:
+    """Largest float32 noise by quantity, (1, quantities), of the step from the same numbers in both precisions, at and
+    near the state: one sample can be lucky, all the more where a value sits on a coarse grid (a probability near 1)."""
+    noises = []
+    for seed in range(SAMPLES):
+        rng = np.random.default_rng(seed)
+        near = replace(moment.chunk, x=_float32(_moved(moment.chunk.x, seed * NEARBY, rng)))
+        start = _float32(_moved(state, seed * NEARBY, rng))
+        rows = [side.retake(near, precision, start) for precision in PRECISIONS]
+        noises.append(per_quantity(moment.layout, *rows))
+    return np.max(noises, axis=0)
 
-    def nudged(values: np.ndarray) -> np.ndarray:
-        return values * (1 + eps * rng.integers(-1, 2, values.shape))
 
-    batch = chunk.x.shape[1]
-    order = rng.permutation(batch)
-    moved = replace(chunk, x=nudged(chunk.x.astype(precision))[:, order], y=chunk.y[:, order])
-    row = side.retake(moved, precision, nudged(state.astype(precision)))
-    back = np.argsort(order)
-    for quantity in moment.layout.quantities:
-        if quantity.batched:
-            values = row[0, quantity.columns].reshape(quantity.shape)
-            row[0, quantity.columns] = values[back].ravel()
-    return row
+def _moved(values: np.ndarray, by: float, rng: np.random.Generator) -> np.ndarray:
+    return values * (1 + by * rng.integers(-1, 2, values.shape))
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32).astype(np.float64)
 
 
 def _irreproducible(pair: Pair, moment: Moment, judgement: Judgement) -> bool:
@@ -138,13 +161,7 @@ def _check_steadiness(pair: Pair, moment: Moment, judgement: Judgement) -> None:
     suspects = disproportionate(judgement.measures) & ~pair.missing
     if not suspects.any():
         return
-    start = moment.before[0]["float32"]
-    noises = []
-    for side, _, _ in moment.both(pair):
-        exact = side.retake(moment.chunk, "float64", start)
-        rows = [side.retake(moment.chunk, "float32", start)]
-        rows += [_perturbed(side, start, moment, "float32", seed) for seed in range(PERTURBATIONS)]
-        noises.append(np.max([per_quantity(moment.layout, exact, row) for row in rows], axis=0))
+    noises = [_noise_nearby(side, moment.before[0]["float64"], moment) for side, _, _ in moment.both(pair)]
     floor = EPS32 * judgement.measures.grain
     worse = np.maximum(*noises) > K32 * np.maximum(np.minimum(*noises), floor)
     unstable = suspects & worse

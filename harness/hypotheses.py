@@ -94,12 +94,13 @@ def null_row(pair: Pair, moment: Moment, judgement: Judgement) -> np.ndarray | N
 
 
 def leaking_constants(pair: Pair, moment: Moment, judgement: Judgement) -> tuple[str, ...]:
-    """The smallest set of constants which, rounded through float32, make the reference's step from the candidate's
-    own state agree with the candidate's; () where none does."""
-    names, before = constants_of(pair.case), moment.before[1]["float64"]
+    """The smallest set of constants which, rounded through float32 (beside those already known to be), make the
+    reference's step from the candidate's own state agree with the candidate's; () where none does."""
+    known, before = pair.case.float32_constants, moment.before[1]["float64"]
+    names = [name for name in constants_of(pair.case) if name not in known]
     for size in range(1, len(names) + 1):
         for constants in combinations(names, size):
-            case = replace(pair.case, float32_constants=constants)
+            case = replace(pair.case, float32_constants=(*known, *constants))
             if explained(_step(training.start(case, "float64"), moment, before), moment, judgement):
                 return constants
     return ()

@@ -78,7 +78,8 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
             break
         if outcome is Outcome.RETAKE:
             settled = step
-            for side, state in zip(pair.sides, [*moment.before, moment.before[0]], strict=True):
+            states = [*moment.before, moment.before[0]][:3]  # a first leak has made the reference a third side
+            for side, state in zip(pair.sides, states, strict=True):
                 side.restart(state, chunk.first + settled)
             break
     steps = slice(0, settled)

@@ -13,9 +13,12 @@ Part = TypeVar("Part")
 
 FLOAT32_CONSTANTS = (
     *("learning_rate", "momentum", "beta_1", "beta_2", "bias_correction", "epsilon", "rho", "weight_decay"),
-    *("initial_accumulator", "negative_slope", "clip_probability", "denominator_floor"),
+    *("initial_accumulator", "negative_slope", "clip_probability", "log_epsilon", "denominator_floor"),
 )
-"""What `Case.float32_constants` may name: fields, and `bias_correction`, the betas in Adam's 1 - beta^t alone."""
+"""What `Case.float32_constants` may name: fields, and `bias_correction`, the betas in Adam's 1 - beta^t alone.
+
+torch 2.13 keeps denominator_floor in a float (measured: BCELoss at p = 0 in float64 has derivative -1/float32(1e-12)).
+"""
 
 
 def rounded(part: Part, dtype: np.dtype, leaked: tuple[str, ...]) -> Part:

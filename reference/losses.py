@@ -56,11 +56,17 @@ def binary_on_probabilities(loss: BinaryCrossEntropy, L: Array, dp: Array, p: Ar
     n, c = _divisor(loss.reduction, p.size), cast(float, loss.clip_probability)
     q = np.clip(p, c, 1 - c) if c else p
     # torch 2.13 bounds both logarithms below (aten/src/ATen/native/Loss.cpp, binary_cross_entropy), others do not
-    log_q, log_1_q = np.maximum(np.log(q), loss.log_floor), np.maximum(np.log1p(-q), loss.log_floor)
-    # L = -(y log q + (1-y) log(1-q))
+    eps = cast(float, loss.log_epsilon)
+    log_q = np.maximum(np.log(q + eps), loss.log_floor)
+    log_1_q = np.maximum(np.log1p(eps - q) if loss.log_complement == "log1p" else np.log(1 - q + eps), loss.log_floor)
+    # L = -(y log(q + ε) + (1-y) log(1 - q + ε))
     L[...] = -(y * log_q + (1 - y) * log_1_q).sum() / n
-    # dL/dq = -y/q + (1-y)/(1-q) = (q - y) / (q (1-q)); torch bounds the denominator, and lets no log_floor in here
-    np.divide(q - y, np.maximum(q * (1 - q), loss.denominator_floor), out=dp)
+    if eps:
+        # dL/dq = -y/(q + ε) + (1-y)/(1 - q + ε)
+        np.subtract((1 - y) / (1 - q + eps), y / (q + eps), out=dp)
+    else:
+        # dL/dq = -y/q + (1-y)/(1-q) = (q - y) / (q (1-q)); torch bounds the denominator, and lets no log_floor in here
+        np.divide(q - y, np.maximum(q * (1 - q), loss.denominator_floor), out=dp)
     if c:
         # q = c or 1 - c is constant outside; at the bound the gradient passes (tf.clip_by_value, TensorFlow 2.21)
         dp *= (p >= c) & (p <= 1 - c)

@@ -12,21 +12,27 @@ from harness.case import (
     SGD,
     Adagrad,
     Adam,
+    Add,
     Batching,
     BinaryCrossEntropy,
     Case,
     CategoricalCrossEntropy,
     Dense,
+    LeakyReLU,
+    Linear,
     Loss,
     MeanSquaredError,
     Node,
+    Objective,
     Op,
     Optimizer,
+    Polynomial,
     Precision,
     ReLU,
     RMSprop,
     Sigmoid,
     Softmax,
+    Tanh,
 )
 from harness.layout import layout_of
 from reference.optimizers import initial_slots
@@ -50,6 +56,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
     "sgd": _sgd,
     "sgd_decay": replace(_sgd, weight_decay=0.01),
     "momentum": replace(_sgd, momentum=0.9),
+    "momentum_decay": replace(_sgd, momentum=0.9, weight_decay=0.01),
     "nesterov": replace(_sgd, momentum=0.9, nesterov=True),
     "adagrad": Adagrad(learning_rate=0.1, initial_accumulator=NATIVE, epsilon=NATIVE, epsilon_placement=NATIVE),
     "rmsprop": _rmsprop,
@@ -62,6 +69,8 @@ _binary = BinaryCrossEntropy(
     reads="probabilities",
     fused=NATIVE,
     clip_probability=NATIVE,
+    log_epsilon=NATIVE,
+    log_complement=NATIVE,
     log_floor=NATIVE,
     denominator_floor=NATIVE,
     reduction="mean",
@@ -96,6 +105,34 @@ def network(loss: str = "binary", optimizer: str = "sgd") -> Case:
     if loss in final:
         nodes.append(Node(name="yhat", op=final[loss]))
     return case_of(tuple(nodes), LOSSES[loss], OPTIMIZERS[optimizer])
+
+
+def graph() -> Case:
+    """A residual sum, a broadcast sum, a sum of one, an identity with two readers, a shared layer, an unused branch."""
+    nodes = (
+        Node(name="first", op=ReLU()),
+        Node(name="h1", op=Dense(units=5), parameters=("W1", "b1")),
+        Node(name="t1", op=Tanh()),
+        Node(name="h2", op=Dense(units=5), parameters=("W2", "b2")),
+        Node(name="residual", op=Add(), inputs=("h2", "t1")),
+        Node(name="s1", op=Sigmoid()),
+        Node(name="h3", op=Dense(units=5), parameters=("W2", "b2")),
+        Node(name="same", op=Linear()),
+        Node(name="leaky", op=LeakyReLU(negative_slope=0.25, slope_at_zero=NATIVE)),
+        Node(name="offset", op=Dense(units=1), parameters=("W3", "b3")),
+        Node(name="broadcast", op=Add(), inputs=("offset", "leaky", "same")),
+        Node(name="alone", op=Add()),
+        Node(name="unused", op=Dense(units=2), parameters=("W4", "b4")),
+        Node(name="out", op=Dense(units=1), parameters=("W5", "b5"), inputs=("broadcast",)),
+    )
+    return case_of(nodes, LOSSES["squared"], OPTIMIZERS["momentum"])
+
+
+def landscape() -> Case:
+    """Descent from three points on u² - uv + 2v² + u³v/8 + 1."""
+    terms = ((1.0, 2, 0), (-1.0, 1, 1), (2.0, 0, 2), (0.125, 3, 1), (1.0, 0, 0))
+    node = Node(name="f", op=Polynomial(terms=terms, points=3), parameters=("P",))
+    return case_of((node,), Objective(), OPTIMIZERS["sgd"])
 
 
 def case_of(nodes: tuple[Node, ...], loss: Loss, optimizer: Optimizer) -> Case:

@@ -9,11 +9,12 @@ import os
 import numpy as np
 import pytest
 
+import reference.training
 from frameworks.protocol import Framework, Stepper
-from harness.case import NATIVE, PRECISIONS, CannotExpress, Case, LeakyReLU, Node, Precision, fields_of
+from harness.case import NATIVE, PRECISIONS, CannotExpress, Case, LeakyReLU, Precision, ReLU, fields_of
 from harness.conventions import resolve
 from harness.layout import Layout, Step, layout_of
-from tests.cases import FEATURES, LOSSES, OPTIMIZERS, batches, first_state, network
+from tests.cases import FEATURES, LOSSES, OPTIMIZERS, batches, first_state, graph, landscape, network
 
 STEPS, SIZE = 6, 8
 
@@ -58,6 +59,32 @@ def test_interrupted_run_equals_uninterrupted(framework: Framework, optimizer: s
     np.testing.assert_array_equal(np.concatenate(again), whole, err_msg="the same stepper, one step a call")
 
 
+EVERYTHING = {
+    **{f"loss_{name}": network(name) for name in LOSSES},
+    **{f"optimizer_{name}": network(optimizer=name) for name in OPTIMIZERS},
+    "graph": graph(),
+    "landscape": landscape(),
+}
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_every_quantity_is_the_references(framework: Framework, name: str) -> None:
+    """Names, order, units and signs. The bound lets a constant pass that a framework keeps in float32, nothing more."""
+    case = resolve(EVERYTHING[name], framework.CONVENTIONS)
+    try:
+        layout, rows = train(framework, case, "float64")
+    except CannotExpress as refusal:
+        pytest.skip(str(refusal))
+    stepper = reference.training.start(case, "float64")
+    stepper.load(first_state(case, "float64"), 0)
+    _, expected = resume(stepper, case, "float64", 0, STEPS)
+    for quantity in layout.quantities:
+        if quantity.kind != "update" and quantity.name not in framework.missing(case):
+            found, wanted = rows[:, quantity.columns], expected[:, quantity.columns]
+            bound = 100 * np.finfo(np.float32).eps * np.abs(wanted).max()
+            assert np.abs(found - wanted).max() <= bound, f"{quantity.kind} {quantity.name}"
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_row_is_in_storage_order(framework: Framework, loss: str, precision: Precision) -> None:
@@ -94,11 +121,11 @@ def test_float64_is_not_float32_inside(framework: Framework) -> None:
     ("optimizer", "field", "values"),
     [
         ("momentum", "velocity", ("gradient", "step")),
+        ("momentum_decay", "decay", ("coupled", "decoupled")),
         ("rmsprop_momentum", "velocity", ("gradient", "step")),
         ("rmsprop", "epsilon_placement", ("inside_sqrt", "outside_sqrt")),
         ("adagrad", "epsilon_placement", ("inside_sqrt", "outside_sqrt")),
         ("adam", "epsilon_placement", ("after_correction", "before_correction")),
-        ("sgd_decay", "decay", ("coupled", "decoupled")),
         ("adam_decay", "decay", ("coupled", "decoupled")),
     ],
 )
@@ -107,46 +134,60 @@ def test_other_convention_is_refused_or_acts(
 ) -> None:
     """A field is never ignored: `CannotExpress` names it with its value, or the numbers change."""
     native = resolve(network(optimizer=optimizer), framework.CONVENTIONS)
-    kind, declared = type(native.optimizer).__name__, getattr(native.optimizer, field)
-    other = next(value for value in values if value != declared)
-    edited = dataclasses.replace(native, optimizer=dataclasses.replace(native.optimizer, **{field: other}))
+    other = next(value for value in values if value != getattr(native.optimizer, field))
+    outcome = rows_or_refusal(framework, with_field(native, field, other))
+    if isinstance(outcome, str):
+        assert f"{type(native.optimizer).__name__}.{field}" in outcome
+        assert repr(other) in outcome
+    else:
+        assert (outcome != train(framework, native, "float64")[1]).any(), f"{field}={other} changed nothing"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "field", "values"),
+    [
+        ("sgd", "velocity", ("gradient", "step")),
+        ("sgd", "decay", ("coupled", "decoupled")),
+        ("rmsprop", "velocity", ("gradient", "step")),
+        ("adam", "decay", ("coupled", "decoupled")),
+    ],
+)
+def test_field_that_does_not_act_is_never_refused(
+    framework: Framework, optimizer: str, field: str, values: tuple[str, str]
+) -> None:
+    case = resolve(network(optimizer=optimizer), framework.CONVENTIONS)
+    for value in values:
+        _ = framework.start(with_field(case, field, value), "float64")
+
+
+def with_field(case: Case, field: str, value: object) -> Case:
+    """The case with one field of its optimizer replaced."""
+    optimizer = dataclasses.replace(case.optimizer, **{field: value})  # type: ignore[arg-type]
+    return dataclasses.replace(case, optimizer=optimizer)
+
+
+def rows_or_refusal(framework: Framework, case: Case) -> np.ndarray | str:
     try:
-        stepper = framework.start(edited, "float64")
+        return train(framework, case, "float64")[1]
     except CannotExpress as refusal:
-        assert f"{kind}.{field}" in str(refusal)
-        assert other in str(refusal)
-        return
-    stepper.load(first_state(edited, "float64"), 0)
-    _, rows = resume(stepper, edited, "float64", 0, STEPS)
-    assert (rows != train(framework, native, "float64")[1]).any(), f"{field}={other} changed nothing"
+        return str(refusal)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
-def test_field_that_does_not_act_is_never_refused(framework: Framework, optimizer: str) -> None:
-    native = resolve(network(optimizer=optimizer), framework.CONVENTIONS)
-    for velocity in ("gradient", "step"):
-        edited = dataclasses.replace(native.optimizer, velocity=velocity)  # type: ignore[call-arg]
-        _ = framework.start(dataclasses.replace(native, optimizer=edited), "float64")
-
-
-def test_slope_at_zero_is_as_declared(framework: Framework) -> None:
-    nodes = (
-        *network().nodes[:3],
-        Node(name="a2", op=LeakyReLU(negative_slope=0.25, slope_at_zero=NATIVE)),
-        *network().nodes[4:],
-    )
+@pytest.mark.parametrize("op", [ReLU(), LeakyReLU(negative_slope=0.25, slope_at_zero=NATIVE)])
+def test_slope_at_zero_is_as_declared(framework: Framework, op: ReLU | LeakyReLU) -> None:
+    nodes = tuple(dataclasses.replace(node, op=op) if node.name == "a2" else node for node in network().nodes)
     case = resolve(dataclasses.replace(network(), nodes=nodes), framework.CONVENTIONS)
     declared = {"negative_slope": 0.25, "one": 1.0}[framework.CONVENTIONS["LeakyReLU"]["slope_at_zero"]]
-    state = first_state(case, "float64")
     layout = layout_of(case, (SIZE, FEATURES))
-    W2 = layout.find("W2").columns  # zero, like b2: every z2 is exactly 0
+    state = first_state(case, "float64")
+    W2 = layout.find("W2").columns  # 0, as b2 is: every z2 is exactly 0
     state[W2.start - layout.state.start : W2.stop - layout.state.start] = 0
     stepper = framework.start(case, "float64")
     stepper.load(state, 0)
     _, rows = resume(stepper, case, "float64", 0, 1)
     step = Step(layout, rows[0])
     assert not step["z2"].any()
-    np.testing.assert_array_equal(step["dL/dz2"], declared * step["dL/da2"])
+    np.testing.assert_array_equal(step["dL/dz2"], (0 if isinstance(op, ReLU) else declared) * step["dL/da2"])
 
 
 def test_conventions_fill_every_native_field(framework: Framework) -> None:

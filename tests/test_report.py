@@ -111,6 +111,7 @@ def test_a_stated_first_divergence_keeps_its_words_and_place(tmp_path):
     judge(of, "beta", "different", "", "dL/dW1", 4, reference=0.375)
     stated = {"name": "dL/dW1", "step": 4, "text": "12/128 elements differ"}
     of.entry(CASE, "beta")["first_divergence"] = stated
+    of.frame.loc[of.rows(CASE, "beta", "dL/dW1", 4), "kind"] = "slot"  # what is stated is shown, whatever it is
     (row,) = tables.divergences(read_run(of.save(tmp_path)))
     assert (row["first divergence"], row["reference"]) == ("dL/dW1 at step 4", "0.375")
     page, markdown = report(of, tmp_path)
@@ -163,6 +164,19 @@ def test_the_drawings_show_the_frames_own_numbers(tmp_path, figure, table, colum
     assert [name for name in after if after[name] != before[name]] == [figure]
 
 
+def test_ratios_are_the_median_and_the_worst_over_the_steps(tmp_path):
+    of = folder()
+    of.frame.loc[of.rows(CASE, "beta", "dL/dW2", 3), "ratio"] = 250.0
+    of.frame.loc[of.rows(CASE, "beta", "dL/dW2", 5), ["ratio", "because"]] = [7e9, "missing"]
+    run = read_run(of.save(tmp_path))
+    (row,) = run.ratios[
+        (run.ratios["case"] == CASE) & (run.ratios["framework"] == "beta") & (run.ratios["name"] == "dL/dW2")
+    ].itertuples()
+    planted = of.frame[(of.frame.case == CASE) & (of.frame.framework == "beta") & (of.frame["name"] == "dL/dW2")]
+    shown = planted[planted.because != "missing"].ratio
+    assert (row.worst, row.median, row.different) == (250.0, np.median(shown), False)
+
+
 def test_gradients_stand_in_backward_order(tmp_path):
     svg = drawings(report(folder(), tmp_path)[0])["gradient-0"]
     seen = [name for name in re.findall(r">([^<]+)</text>", svg) if name.startswith("dL/")]
@@ -175,6 +189,15 @@ def test_distances_of_zero_are_drawn_on_a_floor_and_said(tmp_path):
     assert "0, exactly" in drawings(report(of, tmp_path)[0])["distance-0"]  # the start is the same on both sides
     of.convergence.loc[of.convergence.step == 0, ["distance32", "distance64"]] = 1e-16
     assert "0, exactly" not in drawings(report(of, tmp_path)[0])["distance-0"]
+
+
+def test_a_run_that_is_equal_throughout_has_its_floor_inside_the_drawing(tmp_path):
+    of = folder(modes={"batch": 5})
+    of.convergence[["distance32", "distance64"]] = 0.0
+    svg = drawings(report(of, tmp_path)[0])["distance-0"]
+    (height,) = re.findall(r'viewBox="0 0 360 ([\d.]+)"', svg)
+    (y,) = re.findall(r'y="([-\d.]+)"[^>]*>0, exactly<', svg)
+    assert 0 < float(y) < float(height)
 
 
 def test_long_curves_are_thinned_and_say_so(tmp_path):
@@ -243,6 +266,7 @@ def test_a_failure_leaves_the_old_files(tmp_path, monkeypatch, broken):
 
     monkeypatch.setattr(broken, fail)
     of = folder(seed=1)
+    of.header["command"] = "gradparity run something else"
     with pytest.raises(RuntimeError, match="the disk is full"):
         _ = report(of, tmp_path)
     assert sorted(os.listdir(tmp_path)) == present

@@ -33,7 +33,7 @@ WIDTH = 5.0  # inches, 360 SVG units: on a telephone one unit is about one pixel
 
 INK, MUTED, RULE = "#010101", "#010102", "#010103"
 SERIES = ("#010110", "#010111", "#010112", "#010113", "#010114", "#010115")
-MARKERS = "os^Dvp"
+MARKERS = "os^DvpX"  # one more than colours: no two of the first 42 frameworks look the same
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _COLOURS = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
 _COLOURS |= {colour: f"var(--series-{i})" for i, colour in enumerate(SERIES)}
@@ -68,7 +68,7 @@ def loss_curves(rows: Frame, frameworks: Sequence[str], *, prefix: str, title: s
                 dashes = (4.0 * curve.index, (4, 4 * (len(frameworks) - 1))) if len(frameworks) > 1 else "solid"
                 _draw(axes, curve, among=len(curves), markers=8, linewidth=2, linestyle=dashes)
         losses = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
-        if len(losses) and losses.min() > 0 and losses.max() > 20 * losses.min():
+        if len(losses) and losses.min() > 0 and losses.max() > 100 * losses.min():
             axes.set_yscale("log")
             _log(axes.yaxis)
         _label(axes, curves)
@@ -96,7 +96,7 @@ def distance_curves(rows: Frame, frameworks: Sequence[str], *, prefix: str, titl
             _draw(axes, above, among=len(frameworks), markers=4, linewidth=1.4, linestyle=style)
             zeros = _thin(curve.x[curve.y == floor], 25)
             _ = axes.plot(zeros, np.full(len(zeros), floor), color=_look(curve.index)[0], linestyle="", marker=".")
-        axes.set_yscale("log")
+        axes.set(yscale="log", ylim=(floor / 3, 3 * max(floor * 100, distances.max(initial=0.0))))
         _log(axes.yaxis)
         if (distances == 0).any():
             _ = axes.axhline(floor, color=MUTED, linewidth=1, linestyle=":", zorder=0)
@@ -115,10 +115,13 @@ def gradient_strip(rows: Frame, frameworks: Sequence[str], *, prefix: str, title
     names = list(worst[worst.rank(ascending=False, method="first", na_option="bottom") <= ROWS].index)
     rows = rows[rows["name"].isin(names)]
     low, high = _limits(rows[["median", "worst"]].to_numpy())
-    height = 1.15 + 0.085 * len(names) * (2 + len(frameworks))
+    labels = [short(name, 14) for name in frameworks]
+    columns = max(1, 38 // (4 + max(map(len, labels), default=0)))
+    above = 0.4 + 0.2 * -(-len(labels) // columns)
+    height = 0.55 + above + 0.085 * len(names) * (2 + len(frameworks))
     with _drawing(height=height) as figure:
         left = 0.05 + 0.017 * max((len(short(name)) for name in names), default=1)
-        axes = figure.add_axes((left, 0.55 / height, 0.96 - left, 1 - 1.1 / height))
+        axes = figure.add_axes((left, 0.55 / height, 0.96 - left, 1 - (0.55 + above) / height))
         axes.set(xlim=(low, high), ylim=(len(names) - 0.5, -0.5), xlabel="d64 / budget64, median step to worst step")
         axes.set_xscale("log")
         _log(axes.xaxis)
@@ -135,7 +138,7 @@ def gradient_strip(rows: Frame, frameworks: Sequence[str], *, prefix: str, title
                     *(end[which], y[which]), color=colour, linestyle="", marker=marker, markersize=4.5,
                     markerfacecolor=face, clip_on=False,
                 )  # fmt: skip
-            _ = axes.plot([], [], color=colour, linestyle="", marker=marker, markersize=4.5, label=short(name))
+            _ = axes.plot([], [], color=colour, linestyle="", marker=marker, markersize=4.5, label=labels[i])
         for k in range(1, len(names)):
             _ = axes.axhline(k - 0.5, color=RULE, linewidth=0.8)
         _ = axes.axvline(LIMIT, color=INK, linewidth=1, linestyle="--")
@@ -147,7 +150,6 @@ def gradient_strip(rows: Frame, frameworks: Sequence[str], *, prefix: str, title
         if len(worst) > len(names):
             _ = figure.text(0.01, 0.01, f"the {ROWS} worst of {len(worst)}", color=MUTED, va="bottom", fontsize=9)
         if frameworks:
-            columns = min(4, len(frameworks))
             _ = figure.legend(loc="upper center", ncols=columns, frameon=False, handletextpad=0.1, columnspacing=1)
         return _svg(figure, prefix=prefix, title=title)
 
@@ -197,6 +199,7 @@ def _curves(curves: list[_Curve], *, ylabel: str) -> Iterator[tuple[Figure, Axes
         axes.set(xlabel="step (updates)", ylabel=ylabel)
         axes.set_title("\n".join(short(remark, 60) for remark in remarks), color=MUTED, fontsize=9, loc="left")
         axes.grid(axis="y", linewidth=0.8)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.margins(x=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -278,7 +281,7 @@ def _svg(figure: Figure, *, prefix: str, title: str) -> str:
     figure.savefig(out, format="svg", transparent=True, metadata=nothing)
     svg = out.getvalue()
     svg = re.sub(r"<[^<>]*>", lambda tag: _inline(tag[0], prefix), svg[svg.index("<svg") :])
-    head, body = svg.split(">", maxsplit=1)
+    head, body = re.sub(r">\s+<", "><", svg).split(">", maxsplit=1)
     name = f'role="img" aria-labelledby="{prefix}-title"><title id="{prefix}-title">{html.escape(title)}</title>'
     return f"{head} {name}{body}"
 

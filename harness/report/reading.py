@@ -109,13 +109,14 @@ def _divergences(
 ) -> dict[tuple[str, str], Mapping[str, Any]]:
     """The row that the summary states, else the earliest `different` one (slots are a note, never a divergence)."""
     places: dict[tuple[str, str], int] = {}
-    different = table[(table["verdict"] == "different") & (table["kind"] != "slot")]
+    different = table[table["verdict"] == "different"]
     for entry in summary:
         pair = entry["case"], entry["framework"]
-        stated = entry.get("first_divergence")
         rows = different[(different["case"] == pair[0]) & (different["framework"] == pair[1])]
-        if stated:
+        if stated := entry.get("first_divergence"):
             rows = rows[(rows["name"] == stated["name"]) & (rows["step"] == stated["step"])]
+        else:
+            rows = rows[rows["kind"] != "slot"]
         if len(rows):
             places[pair] = int(rows["step"].idxmin())
     found = dataset.dataset(path).take(pa.array(list(places.values()), pa.int64())).to_pylist()

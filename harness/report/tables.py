@@ -51,8 +51,8 @@ def verdicts(run: Run) -> Table:
             "mode": entry["mode"],
             "worst quantity": _at(entry["worst"], entry["step"]) if entry["worst"] else NONE,
             "ratio to budget": number(entry["ratio"]),
-            "digits": number(entry["digits"], ".1f"),
-            "final loss": number(entry["final_loss"], ".6g"),
+            "digits": digits(entry["digits"]),
+            "final loss": number(entry["final_loss"], ".5g"),
             "accuracy": number(entry["accuracy"], ".1%"),
             "time per step": duration(entry["seconds_per_step"]),
         }
@@ -84,7 +84,7 @@ def _divergence(entry: Mapping[str, Any], stated: Mapping[str, Any], row: Mappin
         "difference in float64": number(row.get("d64")),
         "rounding explains": number(row.get("budget")),
         "ratio to budget": number(row.get("ratio")),
-        "digits": number(row.get("digits"), ".1f"),
+        "digits": digits(row.get("digits")),
     }
 
 
@@ -104,7 +104,7 @@ def convergence(run: Run) -> Table:
         {
             "case": entry["case"],
             "framework": entry["framework"],
-            "final loss": number(entry["final_loss"], ".6g"),
+            "final loss": number(entry["final_loss"], ".5g"),
             "end point": entry["end_point"] or NONE,
             "steps to reach a loss": "; ".join(
                 f"{loss}: {'not reached' if steps is None else f'{steps:,}'}"
@@ -182,6 +182,11 @@ def number(value: float | None, form: str = ".3g") -> str:
     return NONE if value is None or math.isnan(value) else format(value, form)
 
 
+def digits(value: float | None) -> str:
+    """Decimal digits in agreement."""
+    return "all" if value == math.inf else number(value, ".1f")
+
+
 def duration(seconds: float | None) -> str:
     """A time with the unit that suits it."""
     if seconds is None or not math.isfinite(seconds):
@@ -196,7 +201,7 @@ def _cases(run: Run) -> Iterable[tuple[str, Mapping[str, Any]]]:
 
 
 def _shared(tables: Mapping[str, Table]) -> Table:
-    """The cases' tables one below the other, equal ones once with the names of all their cases."""
+    """The cases' tables one below the other, equal ones once; the first row of each names its cases."""
     merged: list[tuple[list[str], Table]] = []
     for name, table in tables.items():
         same = next((names for names, seen in merged if seen == table), None)
@@ -204,7 +209,7 @@ def _shared(tables: Mapping[str, Table]) -> Table:
             merged.append(([name], table))
         else:
             same.append(name)
-    return [{"case": ", ".join(names)} | row for names, table in merged for row in table]
+    return [{"case": "" if i else ", ".join(names)} | row for names, table in merged for i, row in enumerate(table)]
 
 
 def _at(name: str, step: int | None) -> str:
@@ -216,5 +221,5 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_text(inner) for inner in value)
+        return f"({', '.join(_text(inner) for inner in value)})"
     return NONE if value is None else str(value)
