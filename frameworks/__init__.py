@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from frameworks.protocol import Framework
-from harness.case import HarnessError
+from harness.case import CannotRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +49,14 @@ def pip_line(name: str) -> str:
     return f'pip install "gradparity[{FRAMEWORKS[name].extra}]"'
 
 
-def adapter(name: str) -> Framework:
-    """Import a framework's adapter (1 to 6 seconds the first time).
-
-    Raises HarnessError for an unknown name or a framework that is not installed.
-    """
-    if name not in FRAMEWORKS:
-        raise HarnessError(f"unknown framework {name!r}; known: {', '.join(FRAMEWORKS)}")
+def require(name: str) -> None:
+    """Raises CannotRun where a framework is not installed."""
     absent = [package for package, version in versions(name).items() if version is None]
     if absent:
-        raise HarnessError(f"framework {name} needs {', '.join(absent)}, not installed; run: {pip_line(name)}")
+        raise CannotRun(f"framework {name} needs {' and '.join(absent)}, not installed; run: {pip_line(name)}")
+
+
+def adapter(name: str) -> Framework:
+    """Import a framework's adapter (1 to 6 seconds the first time). Raises CannotRun where it is not installed."""
+    require(name)
     return cast(Framework, importlib.import_module(FRAMEWORKS[name].module))

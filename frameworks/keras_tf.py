@@ -97,18 +97,15 @@ def _check(case: Case) -> None:
     if isinstance(loss, BinaryCrossEntropy | CategoricalCrossEntropy):
         computed[kind]["clip_probability"] = keras.config.epsilon()
         if loss.reads == "logits" and isinstance(last, Sigmoid | Softmax):
-            final = type(last).__name__
             raise CannotExpress(
-                f"keras computes {kind}.reads as 'logits' before the final {final}, the case says after it"
+                f"keras computes {kind}.reads from logits before the final {last}, the case says after it"
             )
     if isinstance(loss, CategoricalCrossEntropy):
         computed[kind]["renormalize"] = "softmax" if loss.sparse else "sum"
     if isinstance(loss, BinaryCrossEntropy | MeanSquaredError) and loss.reduction == "sum":
         *_, output = shapes_of(case, (1, 1))[1].values()
         if output[-1] > 1:  # keras 3.15, losses/losses.py: the mean over the last axis, then the sum over the batch
-            raise CannotExpress(
-                f"keras computes {kind}.reduction as a sum of means, the case says 'sum' of all elements"
-            )
+            raise CannotExpress(f"keras computes {kind}.reduction as a sum of means, the case says 'sum'")
     tf_rows.check_conventions(case, "keras", computed)
     layer_of: dict[str, tuple[str, ...]] = {}
     for node in case.nodes:
@@ -134,6 +131,7 @@ def _training(case: Case, features: tuple[int, ...]) -> Training:
 
     def gradients(x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor], list[Tensor]]:
         with tf.GradientTape() as tape:
+            tape.watch(x)  # nodes before any parameter have gradients too
             activations = keras.tree.flatten(recorder(x, training=True))  # a lone output comes bare
             loss: Any = model.compute_loss(x, y, activations[-1])
         found = tape.gradient(loss, [*activations, *weights], unconnected_gradients=tf.UnconnectedGradients.ZERO)

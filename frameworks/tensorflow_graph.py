@@ -98,6 +98,7 @@ def _training(case: Case, precision: Precision, features: tuple[int, ...]) -> Tr
 
     def gradients(x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor], list[Tensor]]:
         with tf.GradientTape() as tape:
+            tape.watch(x)  # nodes before any parameter have gradients too
             activations = _forward(case, parameters, x)
             loss = _loss(case, activations, y)
         nodes = list(activations.values())[1:]

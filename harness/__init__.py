@@ -1,1 +1,38 @@
 """gradparity's job: run one case in several frameworks, compare every quantity, say rounding or bug, write reports."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.case import Case as Case
+    from harness.case import HarnessError as HarnessError
+    from harness.cases import CASES as CASES
+    from harness.data import Data as Data
+    from harness.explanation import explain_case as explain_case
+    from harness.investigating import Result as Result
+    from harness.investigating import investigate as investigate
+
+_HOMES = {
+    "CASES": "harness.cases",
+    "Case": "harness.case",
+    "Data": "harness.data",
+    "HarnessError": "harness.case",
+    "Result": "harness.investigating",
+    "explain_case": "harness.explanation",
+    "investigate": "harness.investigating",
+}
+"""Public names, loaded at first use: `import harness` imports nothing heavy."""
+
+__all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"harness has no {name}; it has {', '.join(_HOMES)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -30,6 +30,14 @@ _strict: dict[str, Any] = {"extra": "forbid", "strict": True, "revalidate_instan
 class HarnessError(Exception):
     """Bad input or an impossible request: one line for the user. A disagreement is a result, never this."""
 
+    exit_code = 2
+
+
+class CannotRun(HarnessError):
+    """The request is right, but the machine cannot do it: a framework is not installed, a folder not writable."""
+
+    exit_code = 3
+
 
 class CannotExpress(HarnessError):
     """A framework cannot compute a case as written; the message names the field, its value and what it offers."""
@@ -205,7 +213,7 @@ class Adagrad:
 class RMSprop:
     """s = rho s + (1-rho) g²; step = lr g / (sqrt(s) + eps) or / sqrt(s + eps); with momentum b = mu b + step.
 
-    velocity: "gradient" keeps lr out of b (torch, optax), "step" inside it (Keras, TensorFlow).
+    velocity: "gradient" keeps lr out of b (torch), "step" inside it (Keras, TensorFlow, optax).
     """
 
     learning_rate: Rate
@@ -286,7 +294,7 @@ for _kind in (
     *(BinaryCrossEntropy, CategoricalCrossEntropy, MeanSquaredError, Objective),
     *(SGD, Adagrad, RMSprop, Adam, Batching),
 ):
-    _kind.__pydantic_config__ = _strict
+    setattr(_kind, "__pydantic_config__", _strict)  # noqa: B010 (not declared, so that it stays no field)
 
 
 def wire(case: Case) -> Iterator[tuple[Node, tuple[str, ...]]]:
@@ -318,8 +326,10 @@ def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
 
 def reads_fused_logits(case: Case) -> bool:
     """True where the loss skips the final Sigmoid or Softmax, so that nothing flows back through its output."""
-    fused = getattr(case.loss, "fused", False)
-    return fused is True and isinstance(case.nodes[-1].op, Sigmoid | Softmax) and case.loss.reads == "probabilities"  # type: ignore[union-attr]
+    match case.loss, case.nodes[-1].op:
+        case (BinaryCrossEntropy() as loss, Sigmoid()) | (CategoricalCrossEntropy() as loss, Softmax()):
+            return loss.fused is True and loss.reads == "probabilities"
+    return False
 
 
 def fields_of(part: object) -> Mapping[str, Any]:

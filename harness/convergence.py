@@ -7,6 +7,7 @@ measures all of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,11 @@ from reference import training
 from reference.endpoints import ARRIVED, classify, hessian_by_differences
 from reference.layers import derivative, polynomial_hessian, polynomial_value
 
-POINTS = 200
-"""Epochs evaluated at most; a longer run is thinned evenly and always keeps its first and last."""
+POINTS = 60
+"""Evaluations of a run beside its epoch ends, evenly spread; start and end are always among them."""
+
+EPOCHS = 100
+"""Epoch ends evaluated at most; more are thinned evenly."""
 
 LOSS_FRACTIONS = (0.5, 0.2, 0.1, 0.05)
 """Given losses, as fractions of the loss at the start."""
@@ -30,20 +34,22 @@ PERTURBED_RUNS = 8
 
 
 class Curve:
-    """One side's convergence, a row per evaluated epoch, the start included."""
+    """One side's convergence, a row per evaluated step, the start included."""
 
     def __init__(self, case: Case, data: Data, side: Side, layout: Layout) -> None:
         self.case, self.data, self.side = case, data, side
-        per_epoch = steps_per_epoch(case, len(data.x))
-        epochs = math.ceil(case.steps / per_epoch)
-        wanted = np.unique(np.linspace(0, epochs, min(epochs, POINTS) + 1).round().astype(int))
-        self.steps = {min(int(epoch) * per_epoch, case.steps): int(epoch) for epoch in wanted}
+        self.per_epoch = steps_per_epoch(case, len(data.x))
+        ends = np.arange(self.per_epoch, case.steps + 1, self.per_epoch)
+        some = ends[:: -(-len(ends) // EPOCHS)] if len(ends) else ends
+        self.steps = {int(step) for step in (*np.linspace(0, case.steps, POINTS).round(), *some)}
+        self.score = scorer(case, data)
+        self.measure = training.evaluator(case, data.x, data.y)
         self.rows: list[dict[str, Any]] = []
         self.parameters = side.states["float64"][: layout.updates.stop - layout.updates.start].copy()
         self._add(0, 0.0, 0.0)
 
     def observe(self, own: Rows, watched: Watched) -> None:
-        """Evaluate the epochs that end in these steps; `own` are this side's rows."""
+        """Evaluate the parameters after some of these steps; `own` are this side's rows."""
         of = watched.chunk.layout.parameters
         for i in range(len(watched.chunk)):
             step = watched.chunk.first + i + 1
@@ -71,17 +77,16 @@ class Curve:
         }
 
     def _add(self, step: int, distance32: float, distance64: float) -> None:
-        loss, _ = training.evaluate(self.case, self.parameters, self.data.x, self.data.y)
-        gradient = training.gradient(self.case, self.parameters, self.data.x, self.data.y)
+        loss, gradient, _ = self.measure(self.parameters)
         self.rows.append(
             {
                 "case": self.case.name,
                 "framework": self.side.name,
                 "mode": self.case.batching.mode,
-                "epoch": self.steps[step],
+                "epoch": step / self.per_epoch,
                 "step": step,
-                "loss": float(loss),
-                "accuracy": accuracy(self.case, self.data, self.parameters),
+                "loss": loss,
+                "accuracy": self.score(self.parameters),
                 "gradient_norm": float(np.linalg.norm(gradient)),
                 "distance32": distance32,
                 "distance64": distance64,
@@ -90,15 +95,20 @@ class Curve:
         )
 
 
-def accuracy(case: Case, data: Data, parameters: np.ndarray) -> float:
-    """Share of right answers on the test part; NaN where there are no classes."""
+def scorer(case: Case, data: Data) -> Callable[[np.ndarray], float]:
+    """Flat parameters -> share of right answers on the test part; NaN where there are no classes."""
     if data.task not in ("binary", "classes"):
-        return math.nan
-    _, output = training.evaluate(case, parameters, data.x_test, data.y_test)
-    if data.task == "binary":
-        threshold = 0.0 if getattr(case.loss, "reads", "") == "logits" else 0.5
-        return float(np.mean((output > threshold) == (data.y_test > 0.5)))
-    return float(np.mean(output.argmax(axis=1) == data.y_test))
+        return lambda parameters: math.nan
+    measure = training.evaluator(case, data.x_test, data.y_test)
+    threshold = 0.0 if getattr(case.loss, "reads", "") == "logits" else 0.5
+
+    def score(parameters: np.ndarray) -> float:
+        output = measure(parameters)[2]
+        if data.task == "binary":
+            return float(np.mean((output > threshold) == (data.y_test > 0.5)))
+        return float(np.mean(output.argmax(axis=1) == data.y_test))
+
+    return score
 
 
 def end_point(case: Case, data: Data, parameters: np.ndarray) -> str:
@@ -107,8 +117,10 @@ def end_point(case: Case, data: Data, parameters: np.ndarray) -> str:
     if isinstance(op, Polynomial):
         return ", ".join(classify_point(op, point) for point in parameters.reshape(op.points, 2))
 
+    measure = training.evaluator(case, data.x, data.y)
+
     def gradient(at: np.ndarray) -> np.ndarray:
-        return training.gradient(case, at, data.x, data.y).copy()
+        return measure(at)[1].copy()
 
     g = gradient(parameters)
     size, length = float(np.linalg.norm(g)), max(1.0, float(np.linalg.norm(parameters)))
@@ -118,7 +130,7 @@ def end_point(case: Case, data: Data, parameters: np.ndarray) -> str:
         if not size <= ARRIVED * length * abs(float(along @ g) / size):
             return "still moving"
     hessian = hessian_by_differences(gradient, parameters)
-    return classify(g, hessian, lambda at: training.evaluate(case, at, data.x, data.y)[0], parameters)
+    return classify(g, hessian, lambda at: measure(at)[0], parameters)
 
 
 def classify_point(op: Polynomial, point: np.ndarray) -> str:

@@ -14,7 +14,19 @@ import numpy as np
 from harness.case import PRECISIONS
 from harness.comparing import EPS32, EPS64, SHRINK, per_quantity
 from harness.hypotheses import explained, float32_inside, kink_row, leaking_constants, null_row
-from harness.judging import BECAUSE, DIFFERENT, K32, LUCKY, ROUNDING, UNDECIDED, Judgement, K, disproportionate, is_null
+from harness.judging import (
+    BECAUSE,
+    DIFFERENT,
+    K32,
+    LUCKY,
+    ROUNDING,
+    UNDECIDED,
+    Judgement,
+    K,
+    disproportionate,
+    is_null,
+    proportion,
+)
 from harness.pair import Moment, Pair
 from harness.running import Side
 
@@ -95,7 +107,7 @@ def confirm(pair: Pair, moment: Moment, judgement: Judgement) -> None:
     spread = np.zeros_like(measures.spread)
     for side, before, rows in moment.both(pair):
         spread += _spread(side, before["float64"], rows["float64"], moment)
-        spread += _noise_nearby(side, before["float64"], moment) * SHRINK
+        spread += noise_nearby(side, before["float64"], moment) * SHRINK
     measures.spread[doubtful] = spread[doubtful]
     cleared = doubtful & (measures.ratio <= K)
     judgement.mark(cleared, ROUNDING, "")
@@ -120,7 +132,7 @@ def _spread(side: Side, state: np.ndarray, row: np.ndarray, moment: Moment) -> n
     return np.max(changes, axis=0)
 
 
-def _noise_nearby(side: Side, state: np.ndarray, moment: Moment) -> np.ndarray:
+def noise_nearby(side: Side, state: np.ndarray, moment: Moment) -> np.ndarray:
     """Largest float32 noise by quantity, (1, quantities), of the step from the same numbers in both precisions, at and
     near the state: one sample can be lucky, all the more where a value sits on a coarse grid (a probability near 1)."""
     noises = []
@@ -161,10 +173,8 @@ def _check_steadiness(pair: Pair, moment: Moment, judgement: Judgement) -> None:
     suspects = disproportionate(judgement.measures) & ~pair.missing
     if not suspects.any():
         return
-    noises = [_noise_nearby(side, moment.before[0]["float64"], moment) for side, _, _ in moment.both(pair)]
-    floor = EPS32 * judgement.measures.grain
-    worse = np.maximum(*noises) > K32 * np.maximum(np.minimum(*noises), floor)
-    unstable = suspects & worse
+    noises = [noise_nearby(side, moment.before[0]["float64"], moment) for side, _, _ in moment.both(pair)]
+    unstable = suspects & (proportion(*noises, judgement.measures.grain) > K32)
     if unstable.any():
         judgement.mark(unstable, DIFFERENT, "unstable")
         culprit = pair.sides[int(noises[1][unstable].max() > noises[0][unstable].max())]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import frameworks as registry
-from harness.case import CannotExpress, Case, HarnessError
+from harness.case import CannotExpress, CannotRun, Case
 from harness.checking import check_case, check_data, check_parameters, choose
 from harness.conventions import resolve
 from harness.convergence import Curve, perturbed_losses
@@ -91,7 +91,9 @@ def investigate(
     began = time.perf_counter()
     names = [choose("framework", name, registry.FRAMEWORKS) for name in frameworks or registry.installed()]
     if not names:
-        raise HarnessError(f"no framework is installed; run, for example: {registry.pip_line('pytorch')}")
+        raise CannotRun(f"no framework is installed; run, for example: {registry.pip_line('pytorch')}")
+    for name in names:
+        registry.require(name)
     jobs = [prepare(case, steps, data, parameters) for case in cases]
     with tempfile.TemporaryDirectory() as scratch, Recorder(Path(out or Path(scratch) / "run")) as recorder:
         summary: list[dict[str, Any]] = []

@@ -87,12 +87,15 @@ def is_null(measures: Measures) -> np.ndarray:
     return (size > 0) & (size <= K * measures.noise * SHRINK)
 
 
+def proportion(one: np.ndarray, other: np.ndarray, grain: np.ndarray) -> np.ndarray:
+    """How many times the smaller of two sides' float32 noises, or float32's own grain, goes into the larger."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.maximum(one, other) / np.maximum(np.minimum(one, other), EPS32 * grain)
+
+
 def disproportionate(measures: Measures) -> np.ndarray:
-    """Where one side's float32 noise is out of proportion to the other's: suspects, to be confirmed on the same state."""
-    floor = EPS32 * measures.grain
-    low = np.minimum(measures.noise_reference, measures.noise_candidate)
-    high = np.maximum(measures.noise_reference, measures.noise_candidate)
-    return high > K32 * np.maximum(low, floor)
+    """Suspects: where one side's float32 noise is out of proportion to the other's; confirmed on the same state."""
+    return proportion(measures.noise_reference, measures.noise_candidate, measures.grain) > K32
 
 
 def chaotic_from(measures: Measures, largest: np.ndarray) -> tuple[int | None, np.ndarray]:

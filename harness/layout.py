@@ -156,8 +156,8 @@ def shapes_of(case: Case, x_shape: Shape) -> tuple[dict[str, Shape], dict[str, S
         for name, shape in zip(node.parameters, wanted, strict=True):
             if parameters.setdefault(name, shape) != shape:
                 raise HarnessError(f"parameter {name} is shared at shapes {parameters[name]} and {shape}")
-        if node.name in activations:
-            raise HarnessError(f"two nodes are named {node.name}")
+        if node.name in activations or node.name in parameter_names(case):
+            raise HarnessError(f"node {node.name} needs a name of its own; x, another node or a parameter has it")
         activations[node.name] = output
     del activations["x"]
     return parameters, activations

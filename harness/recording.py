@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from harness.case import HarnessError
+from harness.case import CannotRun, HarnessError
 from harness.comparing import EPS64, worst_index
 from harness.judging import BECAUSE, DIFFERENT, VERDICTS
 from harness.layout import Layout
@@ -49,7 +49,7 @@ SCHEMA = pa.schema(
 SCHEMA_CSV = pa.schema([(field.name, pa.string() if field.type == WORDS else field.type) for field in SCHEMA])
 
 
-def tidy(watched: Watched, labels: dict[str, str], missing: dict[str, str], steps_per_epoch: int) -> pa.Table:
+def tidy(watched: Watched, labels: dict[str, str], missing: Mapping[str, str], steps_per_epoch: int) -> pa.Table:
     """Judged steps as rows of the tidy frame, step by step, quantities in report order."""
     layout, shown = watched.chunk.layout, watched.judgement.shown
     steps, quantities = watched.judgement.verdict.shape
@@ -117,6 +117,8 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        if folder.exists() and not folder.is_dir():
+            raise HarnessError(f"--out {folder} is a file; name a new or an empty folder")
         if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
             raise HarnessError(f"--out {folder} is not empty and holds no earlier run; name a new or an empty folder")
         self.aside = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
@@ -124,7 +126,7 @@ class Recorder:
             shutil.rmtree(self.aside, ignore_errors=True)
             self.aside.mkdir(parents=True)
         except OSError as error:
-            raise HarnessError(f"cannot write to {folder.parent}: {error.strerror}; choose another --out") from error
+            raise CannotRun(f"cannot write to {folder.parent}: {error.strerror}; choose another --out") from error
         self.parquet = pq.ParquetWriter(self.aside / "frame.parquet", SCHEMA, compression="zstd")
         self.csv = pyarrow.csv.CSVWriter(self.aside / "frame.csv", SCHEMA_CSV)
         self.waiting: list[pa.Table] = []

@@ -101,7 +101,7 @@ class Side:
 
     def advance(self, chunk: Chunk) -> Rows:
         """Take the chunk's steps in both precisions; the updates are filled in as differences of parameters."""
-        rows = {precision: self._take(chunk, precision) for precision in PRECISIONS}
+        rows: Rows = {precision: self._take(chunk, precision) for precision in PRECISIONS}
         self.done = chunk.first + len(chunk)
         self.states = {precision: rows[precision][-1, chunk.layout.state].copy() for precision in PRECISIONS}
         return rows

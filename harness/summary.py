@@ -14,7 +14,11 @@ from harness.watching import Watched
 
 
 class Findings:
-    """The summary of one pair; `observe` every judged chunk in order, then `row`."""
+    """The summary of one pair; `observe` every judged chunk in order, then `row`.
+
+    Slots are the optimizer's own bookkeeping: they never are the worst or the first quantity; where they differ while
+    the updates agree, a note says so.
+    """
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -24,11 +28,14 @@ class Findings:
         self.first: dict[str, Any] | None = None
         self.counts = dict.fromkeys(VERDICTS, 0)
         self.chaotic_from: int | None = None
+        self.slots_differ = False
 
     def observe(self, watched: Watched) -> None:
         judgement, layout = watched.judgement, watched.chunk.layout
-        shown = np.broadcast_to(~self.pair.missing, judgement.verdict.shape)
-        verdicts = np.where(shown, judgement.verdict, -1)
+        slots = np.array([quantity.kind == "slot" for quantity in layout.quantities])
+        verdicts = np.where(~self.pair.missing & ~slots, judgement.verdict, -1)
+        if self.first is None and (judgement.verdict[:, slots] == DIFFERENT).any() and verdicts.max() < DIFFERENT:
+            self.slots_differ = True
         for code, name in enumerate(VERDICTS):
             self.counts[name] += int(np.count_nonzero(verdicts == code))
         worst = int(verdicts.max())
@@ -47,11 +54,11 @@ class Findings:
         if self.chaotic_from is None and chaotic.any():
             self.chaotic_from = watched.chunk.first + int(np.argmax(chaotic))
         if self.first is None and worst == DIFFERENT:
-            self.first = self._first_divergence(watched)
+            self.first = self._first_divergence(watched, verdicts)
 
-    def _first_divergence(self, watched: Watched) -> dict[str, Any]:
+    def _first_divergence(self, watched: Watched, verdicts: np.ndarray) -> dict[str, Any]:
         judgement, layout = watched.judgement, watched.chunk.layout
-        step, i = (int(index) for index in np.argwhere(judgement.verdict == DIFFERENT)[0])
+        step, i = (int(index) for index in np.argwhere(verdicts == DIFFERENT)[0])
         quantity, shown = layout.quantities[i], judgement.shown
         index = worst_index(layout, i, watched.reference["float64"][step], watched.candidate["float64"][step])
         at = f" at {index}" if index else ""
@@ -66,7 +73,9 @@ class Findings:
 
     def row(self) -> dict[str, Any]:
         """The summary's columns that the comparison itself knows."""
-        case = self.pair.case
+        case, notes = self.pair.case, list(self.pair.notes)
+        if self.slots_differ:
+            notes.append("optimizer slots differ while the updates agree")
         return {
             "case": case.name,
             "framework": self.pair.candidate.name,
@@ -77,5 +86,5 @@ class Findings:
             "counts": self.counts,
             "first_divergence": self.first,
             "chaotic_from": self.chaotic_from,
-            "notes": list(self.pair.notes),
+            "notes": notes,
         }

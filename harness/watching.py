@@ -52,7 +52,7 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
 
     Returns the steps settled so: all of them, or those up to one after which the sides had to restart.
     """
-    before = [dict(side.states) for side in pair.sides]
+    before: list[Rows] = [dict(side.states) for side in pair.sides]
     rows = [side.advance(chunk) for side in pair.sides]
     judgement = _judge(pair, chunk, rows)
     calm, _ = chaotic_from(judgement.measures, pair.largest)
@@ -72,7 +72,7 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
         outcome = explain(pair, moment, judgement.part(slice(step, step + 1)))
         if outcome is Outcome.RESYNCHRONISE:
             settled = step + 1
-            after = {precision: values[step, chunk.layout.state] for precision, values in rows[0].items()}
+            after: Rows = {precision: values[step, chunk.layout.state] for precision, values in rows[0].items()}
             for side in pair.sides:
                 side.restart(after, chunk.first + settled)
             break
@@ -86,8 +86,8 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
     judgement = judgement.part(steps)
     _mark_chaos(pair, judgement)
     _mark_lost(pair, judgement)
-    reference, candidate = ({precision: values[steps] for precision, values in side.items()} for side in rows[:2])
-    return Watched(chunk=chunk.part(0, settled), judgement=judgement, reference=reference, candidate=candidate)
+    kept: list[Rows] = [{precision: values[steps] for precision, values in side.items()} for side in rows]
+    return Watched(chunk=chunk.part(0, settled), judgement=judgement, reference=kept[0], candidate=kept[1])
 
 
 def _judge(pair: Pair, chunk: Chunk, rows: list[Rows]) -> Judgement:

@@ -13,7 +13,7 @@ Part = TypeVar("Part")
 
 FLOAT32_CONSTANTS = (
     *("learning_rate", "momentum", "beta_1", "beta_2", "bias_correction", "epsilon", "rho", "weight_decay"),
-    *("initial_accumulator", "negative_slope", "clip_probability", "log_epsilon", "denominator_floor"),
+    *("negative_slope", "clip_probability", "log_epsilon", "denominator_floor"),
 )
 """What `Case.float32_constants` may name: fields, and `bias_correction`, the betas in Adam's 1 - beta^t alone.
 

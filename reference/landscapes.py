@@ -13,7 +13,7 @@ from reference.layers import Terms
 class Landscape:
     """learning_rate: of plain gradient descent, with which every start stays finite for STEPS steps, in float32 too.
 
-    starts: points (u, v), exact in float32 or not, each with where those steps end.
+    starts: points (u, v), to be rounded to float32, each with where those steps end.
     """
 
     summary: str
@@ -57,7 +57,7 @@ LANDSCAPES: Mapping[str, Landscape] = {
         starts={
             (0.0, 0.0): "saddle",
             (0.5, 0.0): "still moving",  # on the stable manifold: u ~ 1/(3 lr k), slower than any geometric rate
-            (-0.125, 0.0): "still moving",  # escaping along u < 0; from -0.25 it would be at infinity in 133 steps
+            (-0.125, 0.0): "still moving",  # escaping along u < 0; from -0.25 it overflows within 150 steps
             (0.125, 0.03125): "still moving",
         },
     ),

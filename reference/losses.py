@@ -53,10 +53,9 @@ def binary_on_logits(loss: BinaryCrossEntropy, L: Array, dz: Array, z: Array, y:
 
 def binary_on_probabilities(loss: BinaryCrossEntropy, L: Array, dp: Array, p: Array, y: Array) -> None:
     """p, y (batch, 1); q is p after the clip."""
-    n, c = _divisor(loss.reduction, p.size), cast(float, loss.clip_probability)
+    n, c, eps = _divisor(loss.reduction, p.size), cast(float, loss.clip_probability), cast(float, loss.log_epsilon)
     q = np.clip(p, c, 1 - c) if c else p
     # torch 2.13 bounds both logarithms below (aten/src/ATen/native/Loss.cpp, binary_cross_entropy), others do not
-    eps = cast(float, loss.log_epsilon)
     log_q = np.maximum(np.log(q + eps), loss.log_floor)
     log_1_q = np.maximum(np.log1p(eps - q) if loss.log_complement == "log1p" else np.log(1 - q + eps), loss.log_floor)
     # L = -(y log(q + ε) + (1-y) log(1 - q + ε))

@@ -37,11 +37,9 @@ def update_rule(optimizer: Optimizer, dtype: np.dtype, leaked: tuple[str, ...]) 
     raise TypeError(f"no update rule for {type(optimizer).__name__}")
 
 
-def initial_slots(optimizer: Optimizer, parameter_count: int, leaked: tuple[str, ...] = ()) -> Array:
+def initial_slots(optimizer: Optimizer, parameter_count: int) -> Array:
     """All slots before the first step, slot by slot, flat (slots * parameter_count,), in float64."""
-    first = 0.0
-    if isinstance(optimizer, Adagrad):
-        first = constant(float(optimizer.initial_accumulator), np.dtype(np.float64), "initial_accumulator" in leaked)
+    first = float(optimizer.initial_accumulator) if isinstance(optimizer, Adagrad) else 0.0
     return np.full(len(slot_names(optimizer)) * parameter_count, first)
 
 

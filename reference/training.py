@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,28 +99,35 @@ def start(
     return Training(case, np.dtype(precision), slopes)
 
 
+def evaluator(case: Case, x: Array, y: Array) -> Callable[[Array], tuple[float, Array, Array]]:
+    """Compile a case for x (batch, ...), y: flat parameters -> loss, flat dL/d(parameters), last output, in float64.
+
+    The arrays are views that the next call overwrites.
+    """
+    compiled = pass_of(case, x.shape, y.shape, np.dtype(np.float64))
+    tensors, layout, calls = compiled.tensors, compiled.layout, [*compiled.forward, *compiled.backward]
+    tensors.x[...] = x
+    tensors.y[...] = y
+
+    def evaluated(parameters: Array) -> tuple[float, Array, Array]:
+        tensors.row[layout.parameters] = parameters
+        with np.errstate(all="ignore"):
+            for call in calls:
+                call()
+        return float(tensors.loss), tensors.row[layout.gradients], tensors.activations[case.nodes[-1].name]
+
+    return evaluated
+
+
 def evaluate(case: Case, parameters: Array, x: Array, y: Array) -> tuple[float, Array]:
     """The loss and the last node's output for x (batch, ...), y at flat parameters, in float64."""
-    compiled = _passed(case, parameters, x, y, back=False)
-    return float(compiled.tensors.loss), compiled.tensors.activations[case.nodes[-1].name]
+    loss, _, output = evaluator(case, x, y)(parameters)
+    return loss, output
 
 
 def gradient(case: Case, parameters: Array, x: Array, y: Array) -> Array:
     """dL/d(parameters), flat, for x (batch, ...), y at flat parameters, in float64."""
-    compiled = _passed(case, parameters, x, y, back=True)
-    return compiled.tensors.row[compiled.layout.gradients]
-
-
-def _passed(case: Case, parameters: Array, x: Array, y: Array, back: bool) -> Pass:
-    compiled = pass_of(case, x.shape, y.shape, np.dtype(np.float64))
-    tensors = compiled.tensors
-    tensors.row[compiled.layout.parameters] = parameters
-    tensors.x[...] = x
-    tensors.y[...] = y
-    with np.errstate(all="ignore"):
-        for call in [*compiled.forward, *(compiled.backward if back else ())]:
-            call()
-    return compiled
+    return evaluator(case, x, y)(parameters)[1]
 
 
 def initial_parameters(case: Case, shapes: Mapping[str, Shape]) -> dict[str, Array]:

@@ -108,7 +108,7 @@ def network(loss: str = "binary", optimizer: str = "sgd") -> Case:
 
 
 def graph() -> Case:
-    """A residual sum, a broadcast sum, a sum of one, an identity with two readers, a shared layer, an unused branch."""
+    """A residual sum, a broadcast sum, a sum of one, an identity beside its input, a shared layer, an unused branch."""
     nodes = (
         Node(name="first", op=ReLU()),
         Node(name="h1", op=Dense(units=5), parameters=("W1", "b1")),
@@ -120,12 +120,12 @@ def graph() -> Case:
         Node(name="same", op=Linear()),
         Node(name="leaky", op=LeakyReLU(negative_slope=0.25, slope_at_zero=NATIVE)),
         Node(name="offset", op=Dense(units=1), parameters=("W3", "b3")),
-        Node(name="broadcast", op=Add(), inputs=("offset", "leaky", "same")),
+        Node(name="broadcast", op=Add(), inputs=("offset", "leaky", "h3")),
         Node(name="alone", op=Add()),
         Node(name="unused", op=Dense(units=2), parameters=("W4", "b4")),
         Node(name="out", op=Dense(units=1), parameters=("W5", "b5"), inputs=("broadcast",)),
     )
-    return case_of(nodes, LOSSES["squared"], OPTIMIZERS["momentum"])
+    return case_of(nodes, LOSSES["squared"], replace(_sgd, learning_rate=0.01, momentum=0.5))
 
 
 def landscape() -> Case:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 
 import pytest
 
@@ -34,5 +35,8 @@ def _param(name: str):
 
 
 @pytest.fixture(scope="session")
-def framework(request: pytest.FixtureRequest) -> Framework:
-    return adapter(request.param)
+def framework(request: pytest.FixtureRequest) -> Iterator[Framework]:
+    module = adapter(request.param)
+    before = dict(module.environment())
+    yield module
+    assert dict(module.environment()) == before, "a process-wide setting was changed and not restored"

@@ -15,7 +15,7 @@ Array = np.ndarray
 
 FACTOR = 4
 """How many times its own error estimate a difference quotient may be off. The estimate is a change between two
-extrapolations, of the error's order but no bound; over the 2579 derivatives of these tests the worst is 1.6."""
+extrapolations, of the error's order but no bound; over some 2600 derivatives of these tests the worst is 1.6."""
 
 PLAIN = SGD(learning_rate=0.1, momentum=0.0, nesterov=False, velocity="gradient", weight_decay=0.0, decay="coupled")
 BCE = BinaryCrossEntropy(

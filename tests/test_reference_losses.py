@@ -42,6 +42,18 @@ LOSSES: dict[str, tuple[Loss, Array, Array, list[float]]] = {
         Y,
         [minus_log(clipped(p, 0.3), float(y)) for p, y in zip(P.flat, Y.flat, strict=True)],
     ),
+    **{
+        f"binary-epsilon-{complement}": (
+            dataclasses.replace(BCE, log_epsilon=0.05, log_complement=complement),
+            P,
+            SOFT_Y,
+            [
+                -y * math.log(p + 0.05) - (1 - y) * math.log(1 - p + 0.05)
+                for p, y in zip(P.ravel().tolist(), SOFT_Y.ravel().tolist(), strict=True)
+            ],
+        )
+        for complement in ("log1p", "log")
+    },
     "binary-logits": (
         dataclasses.replace(BCE, reads="logits"),
         Z,
@@ -143,6 +155,14 @@ def test_torch_bounds_the_logarithm_and_the_denominator() -> None:
         L, dp = value_and_gradient(formula(loss, fused=False), loss, p, y)
     assert L == 200
     np.testing.assert_array_equal(dp.ravel(), [-1e12, 1e12, 0, 0])
+
+
+def test_log1p_keeps_the_digits_that_log_loses() -> None:
+    p, y = np.array([[1e-12]]), np.zeros((1, 1))
+    losses = (dataclasses.replace(BCE, log_complement=complement) for complement in ("log1p", "log"))
+    kept, lost = (value_and_gradient(formula(loss, fused=False), loss, p, y)[0] for loss in losses)
+    assert kept == pytest.approx(1e-12, rel=1e-11, abs=0)  # -log(1 - p) = p + p²/2
+    assert 1e-6 < abs(lost / 1e-12 - 1) < 1e-3
 
 
 def test_clip_passes_the_gradient_at_its_bounds_only() -> None:

@@ -205,7 +205,6 @@ def test_bias_corrections_leak_as_keras_does() -> None:
 def test_initial_slots() -> None:
     adagrad = Adagrad(learning_rate=0.1, initial_accumulator=0.1, epsilon=1e-3, epsilon_placement="inside_sqrt")
     np.testing.assert_array_equal(initial_slots(adagrad, 2), [0.1, 0.1])
-    np.testing.assert_array_equal(initial_slots(adagrad, 2, ("initial_accumulator",)), [float(np.float32(0.1))] * 2)
     np.testing.assert_array_equal(initial_slots(ADAM, 2), np.zeros(4))
 
 

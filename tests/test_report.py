@@ -184,6 +184,17 @@ def test_gradients_stand_in_backward_order(tmp_path):
     assert "K = 30" in svg
 
 
+def test_a_deep_network_shows_its_worst_gradients(tmp_path):
+    of = folder(modes={"batch": 5}, frameworks=("alpha",))
+    of.frame["name"] += "." + of.frame["step"].astype(str)
+    of.frame["ratio"] /= 100
+    of.frame.loc[of.frame["name"] == "dL/dW1.4", "ratio"] = 29.0
+    svg = drawings(report(of, tmp_path)[0])["gradient-0"]
+    assert "the 40 worst of 60" in svg
+    assert svg.count(">dL/d") == plots.ROWS
+    assert ">dL/dW1.4<" in svg
+
+
 def test_distances_of_zero_are_drawn_on_a_floor_and_said(tmp_path):
     of = folder(modes={"batch": 5})
     assert "0, exactly" in drawings(report(of, tmp_path)[0])["distance-0"]  # the start is the same on both sides
@@ -250,7 +261,7 @@ def test_the_page_stands_alone(tmp_path):
 
 def test_the_same_folder_gives_the_same_bytes(tmp_path, monkeypatch):
     first = report(folder(), tmp_path)
-    monkeypatch.setitem(matplotlib.rcParams, "font.size", 23.0)  # a user's own settings are no part of a run
+    monkeypatch.setitem(matplotlib.rcParams, "lines.markeredgewidth", 9.0)  # a user's own settings are no part of a run
     settings = dict(matplotlib.rcParams)
     assert report(folder(), tmp_path) == first
     assert dict(matplotlib.rcParams) == settings

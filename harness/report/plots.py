@@ -109,7 +109,8 @@ def gradient_strip(rows: Frame, frameworks: Sequence[str], *, prefix: str, title
     """One line for each gradient in backward order: d64 / budget from the median step to the worst, by framework.
 
     rows: (framework, name, median, worst, different) of one case. Beyond ROWS gradients only the worst are drawn.
-    A ratio of 0 lies on the left edge, one that is not finite on the right edge; hollow: beyond K, yet explained.
+    A ratio of 0 lies on the left edge, one that is not finite on the right edge; hollow: beyond K, yet not
+    judged different.
     """
     worst = rows.groupby("name", observed=True, sort=False)["worst"].max()
     names = list(worst[worst.rank(ascending=False, method="first", na_option="bottom") <= ROWS].index)
@@ -125,20 +126,11 @@ def gradient_strip(rows: Frame, frameworks: Sequence[str], *, prefix: str, title
         axes.set(xlim=(low, high), ylim=(len(names) - 0.5, -0.5), xlabel="d64 / budget64, median step to worst step")
         axes.set_xscale("log")
         _log(axes.xaxis)
+        lines = {name: k for k, name in enumerate(names)}
         for i, name in enumerate(frameworks):
-            colour, marker = _look(i)
             of = rows[rows["framework"] == name]
-            line = of["name"].map({n: k for k, n in enumerate(names)}).to_numpy(float)
-            y = line + (i - (len(frameworks) - 1) / 2) * 0.8 / len(frameworks)
-            start, end = (np.clip(of[column].to_numpy(), low, high) for column in ("median", "worst"))
-            hollow = (of["worst"] > LIMIT).to_numpy() & ~of["different"].to_numpy()
-            _ = axes.hlines(y, start, end, color=colour, linewidth=1.5)
-            for which, face in ((~hollow, colour), (hollow, "none")):
-                _ = axes.plot(
-                    *(end[which], y[which]), color=colour, linestyle="", marker=marker, markersize=4.5,
-                    markerfacecolor=face, clip_on=False,
-                )  # fmt: skip
-            _ = axes.plot([], [], color=colour, linestyle="", marker=marker, markersize=4.5, label=labels[i])
+            y = of["name"].map(lines).to_numpy(float) + (i - (len(frameworks) - 1) / 2) * 0.8 / len(frameworks)
+            _spans(axes, of, y, _look(i), labels[i])
         for k in range(1, len(names)):
             _ = axes.axhline(k - 0.5, color=RULE, linewidth=0.8)
         _ = axes.axvline(LIMIT, color=INK, linewidth=1, linestyle="--")
@@ -152,6 +144,17 @@ def gradient_strip(rows: Frame, frameworks: Sequence[str], *, prefix: str, title
         if frameworks:
             _ = figure.legend(loc="upper center", ncols=columns, frameon=False, handletextpad=0.1, columnspacing=1)
         return _svg(figure, prefix=prefix, title=title)
+
+
+def _spans(axes: Axes, of: Frame, y: np.ndarray, look: tuple[str, str], label: str) -> None:
+    """One framework's lines from median to worst, its marker there; what lies outside the axes goes to their edge."""
+    colour, marker = look
+    marks: dict[str, Any] = {"color": colour, "linestyle": "", "marker": marker, "markersize": 4.5, "clip_on": False}
+    start, end = (np.clip(of[column].to_numpy(), *axes.get_xlim()) for column in ("median", "worst"))
+    hollow = (of["worst"] > LIMIT).to_numpy() & ~of["different"].to_numpy()
+    _ = axes.hlines(y, start, end, color=colour, linewidth=1.5)
+    _ = axes.plot(end[~hollow], y[~hollow], label=label, **marks)
+    _ = axes.plot(end[hollow], y[hollow], markerfacecolor="none", **marks)
 
 
 def short(name: str, length: int = 18) -> str:
@@ -193,11 +196,13 @@ def _curves(curves: list[_Curve], *, ylabel: str) -> Iterator[tuple[Figure, Axes
     most = max((curve.total for curve in curves), default=0)
     remarks = [f"{POINTS} of {most:,} points drawn"] if most > POINTS else []
     remarks += [f"{c.label}: not finite from step {c.broken:,.0f}" for c in curves if c.broken is not None]
-    height = 3.15 + 0.18 * len(remarks)
+    height = 3.3 + 0.16 * len(remarks)
     with _drawing(height=height) as figure:
-        axes = figure.add_axes((0.17, 0.5 / height, 0.52, 2.55 / height))
-        axes.set(xlabel="step (updates)", ylabel=ylabel)
-        axes.set_title("\n".join(short(remark, 60) for remark in remarks), color=MUTED, fontsize=9, loc="left")
+        axes = figure.add_axes((0.17, 0.5 / height, 0.53, 2.5 / height))
+        axes.set(xlabel="step (updates)")
+        _ = figure.text(0.01, 1 - 0.02 / height, ylabel, va="top")  # level, and never in the way of long tick labels
+        above = "\n".join(short(remark, 60) for remark in remarks)
+        _ = figure.text(0.01, 1 - 0.2 / height, above, color=MUTED, fontsize=9, va="top")
         axes.grid(axis="y", linewidth=0.8)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.margins(x=0)

@@ -1,0 +1,190 @@
+"""One random net through the harness's own machinery: beside a framework, and beside itself with a planted factor."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from benchmarks.nets import Net
+from harness.case import CannotExpress, Case, Precision
+from harness.comparing import EPS64, SHRINK, Measures
+from harness.explaining import noise_nearby
+from harness.investigating import Job, pair_up, prepare
+from harness.judging import BECAUSE, DIFFERENT, Judgement, K, is_null, proportion
+from harness.layout import layout_of
+from harness.pair import Moment, Pair
+from harness.running import Side, chunks
+from harness.summary import Findings
+from harness.watching import watch
+from reference import training
+from reference.optimizers import update_rule
+
+EXPLAINED = ("kink", "null", "leak")
+Row = dict[str, object]
+
+
+def job_of(net: Net) -> Job:
+    return prepare(net.case, None, net.data, net.parameters)
+
+
+def clean(net: Net, framework: str) -> Row:
+    """The reference beside a framework: nothing but rounding is to be found."""
+    began = time.perf_counter()
+    job = job_of(net)
+    try:
+        pair = pair_up(job, framework)
+    except CannotExpress as reason:
+        return {"verdict": "skipped", "note": str(reason)}
+    own = _own_noises(pair, net)
+    findings = Findings(pair)
+    judgements: list[Judgement] = []
+    for watched in watch(pair, job.data):
+        findings.observe(watched)
+        judgements.append(watched.judgement)
+    row = findings.row()
+    return {
+        **{name: row[name] for name in ("verdict", "because", "ratio", "chaotic_from")},
+        **{"quantity": row["worst"], "step": row["step"]},
+        **_rounding(pair, judgements),
+        **_noise(pair, judgements[0].measures, own),
+        **_explained(judgements),
+        "proportion_run": max(_largest(_proportion(j.measures)[:, ~pair.missing]) for j in judgements),
+        "seconds": time.perf_counter() - began,
+        "note": "; ".join([*([row["first_divergence"]["text"]] if row["first_divergence"] else []), *row["notes"]]),
+    }
+
+
+def _rounding(pair: Pair, judgements: list[Judgement]) -> Row:
+    """How large clean ratios are, before and after confirmation, where the run can be judged; and how d shrinks."""
+    before, after, shrinks = [], [], []
+    for judgement in judgements:
+        measures = judgement.measures
+        judged = ~pair.missing & (judgement.because != BECAUSE.index("chaotic"))
+        before.append(_unconfirmed(measures)[judged])
+        after.append(measures.ratio[judged])
+        differ = judged & (measures.d32 > 0) & (measures.d64 > 0)
+        shrinks.append(np.log2(measures.d32[differ] / measures.d64[differ]))
+    ratios, shrink = np.concatenate(before), np.concatenate(shrinks)
+    return {
+        "cells": len(ratios),
+        **{f"over_{k}": int((ratios > k).sum()) for k in (1, 3, 10, 30, 100)},
+        "ratio_before": _largest(ratios),
+        "ratio_after": _largest(np.concatenate(after)),
+        "shrink": float(np.median(shrink)) if len(shrink) else np.nan,
+    }
+
+
+def _unconfirmed(measures: Measures) -> np.ndarray:
+    """The ratio as it was before confirmation widened the budget."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(measures.d64 == 0, 0.0, measures.d64 / (measures.noise * SHRINK + EPS64 * measures.grain))
+
+
+def _own_noises(pair: Pair, net: Net) -> list[np.ndarray]:
+    """Float32 noises of the first step, (1, quantities) for reference and candidate, as K32 judges them."""
+    first = next(chunks(pair.case, net.data)).part(0, 1)
+    moment = Moment(chunk=first, before=[], rows=[])
+    return [noise_nearby(side, pair.start, moment) for side in (pair.reference, pair.candidate)]
+
+
+def _noise(pair: Pair, measures: Measures, own: list[np.ndarray]) -> Row:
+    """How far one side's own noise at the first step is out of proportion to the other's."""
+    first = measures.part(slice(0, 1))
+    proportions = proportion(*own, first.grain)
+    proportions[:, pair.missing] = 0
+    worst = int(np.argmax(np.nan_to_num(proportions[0], nan=0.0)))
+    return {
+        "proportion_once": _largest(_proportion(first)[:, ~pair.missing]),
+        "proportion_own": _largest(proportions),
+        "proportion_at": measures.layout.quantities[worst].name,
+    }
+
+
+def _proportion(measures: Measures) -> np.ndarray:
+    return proportion(measures.noise_reference, measures.noise_candidate, measures.grain)
+
+
+def _explained(judgements: list[Judgement]) -> Row:
+    """Steps at which an alarm needed confirmation, or one of the explanations."""
+    found = dict.fromkeys(("confirmed", *EXPLAINED), 0)
+    for judgement in judgements:
+        found["confirmed"] += int((judgement.measures.spread > 0).any(axis=1).sum())
+        for because in EXPLAINED:
+            named = (judgement.because == BECAUSE.index(because)) & (judgement.shown.ratio > K)
+            found[because] += int(named.any(axis=1).sum())
+    return {**found}
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(np.nan_to_num(values, nan=0.0, posinf=np.inf).max(initial=0.0))
+
+
+# --- planted factors --------------------------------------------------------------------------------------------
+
+
+class Planted:
+    """The reference, but one parameter's gradient is multiplied before the update; a `Stepper`."""
+
+    def __init__(self, gradient: str, factor: float, case: Case, precision: Precision) -> None:
+        self.gradient = gradient
+        self.factor = factor
+        self.case = case
+        self.training = training.start(case, precision)
+        self.update = update_rule(case.optimizer, np.dtype(precision), case.float32_constants)
+
+    def load(self, state: np.ndarray, step: int) -> None:
+        self.state = state.copy()
+        self.step = step
+
+    def run(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> None:
+        layout = layout_of(self.case, x.shape[1:])
+        for t, row in enumerate(rows):
+            self.training.load(self.state, self.step)
+            self.training.run(x[t : t + 1], y[t : t + 1], rows[t : t + 1])
+            row[layout.find(self.gradient).columns] *= row.dtype.type(self.factor)
+            W, *slots = self.state.reshape(-1, layout.parameters.stop - layout.parameters.start)
+            self.step += 1
+            with np.errstate(all="ignore"):
+                self.update(self.step, W, row[layout.gradients], *slots)
+            row[layout.state] = self.state
+
+
+def planted(net: Net, conventions_of: str, excess: float, rng: np.random.Generator) -> Row:
+    """The reference beside itself with 1 + excess planted into a parameter's gradient: it is to be found there."""
+    job = job_of(net)
+    pair = pair_up(job, conventions_of)
+    name = f"dL/d{rng.choice(list(job.layout.parameter_shapes))}"
+    start = partial(Planted, name, 1 + excess)
+    pair = replace(
+        pair,
+        candidate=Side(name="planted", case=pair.case, start=start, state=pair.start, missing={}),
+        missing=np.zeros_like(pair.missing),
+    )
+    findings = Findings(pair)
+    measures, alarmed = None, False
+    for watched in watch(pair, job.data):
+        findings.observe(watched)
+        if measures is None:
+            at = [quantity.name for quantity in watched.chunk.layout.quantities].index(name)
+            measures = watched.judgement.measures.part(slice(0, 1))
+            alarmed = bool(watched.judgement.verdict[0, at] == DIFFERENT)
+            before = float(_unconfirmed(measures)[0, at])
+    assert measures is not None
+    row = findings.row()
+    size = measures.size[0, at]
+    first = row["first_divergence"] or {"name": "", "step": 0}
+    return {
+        **{name: row[name] for name in ("verdict", "because", "chaotic_from")},
+        "planted": name,
+        "excess": excess,
+        "found": int(alarmed and first["name"] == name and first["step"] == 0),
+        "quantity": first["name"],
+        "step": first["step"],
+        "ratio_before": before,
+        "ratio_after": float(measures.ratio[0, at]),
+        "relative_noise": float(measures.noise_reference[0, at] / size) if size else np.nan,
+        "exact_zero": int(size == 0 or bool(is_null(measures)[0, at])),
+    }

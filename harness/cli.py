@@ -1,0 +1,250 @@
+"""The command `gradparity`. Only click on the way to --help; everything else is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.investigating import Progress, Result
+
+SETTINGS = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    **dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"),
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "NVIDIA_TF32_OVERRIDE": "0",
+}
+"""Defaults of the tool's own runs, read by the frameworks when they are imported; what the user has set stays. One thread
+each: reproducible, and a spinning OpenMP thread beside a busy neighbour is 60 to 300 times slower. TF32 off."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gradparity")
+def main() -> None:
+    """Rounding or bug? Runs the same training in NumPy, PyTorch, Keras, TensorFlow and JAX and compares every number.
+
+    Exit codes: 0 identical or rounding, 1 different, 2 wrong usage, 3 could not run or nothing could be decided.
+    """
+    for name, value in SETTINGS.items():
+        _ = os.environ.setdefault(name, value)
+
+
+@main.command()
+@click.argument("names", metavar="[CASE]...", nargs=-1)
+@click.option("--frameworks", metavar="NAMES", help="Comma-separated; all installed ones by default.")
+@click.option("--steps", type=click.IntRange(min=1), help="Parameter updates, instead of each case's own number.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder to write; reports/runs/DATE by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
+def run(names: tuple[str, ...], frameworks: str | None, steps: int | None, out: Path | None, as_json: bool) -> None:
+    """Train CASEs in the reference and in every framework, judge every quantity of every step, write the reports.
+
+    Without CASE: the tutorial network in its three batching modes. `gradparity list` shows the cases.
+    """
+    with _reported_errors():
+        from harness.cases import CASES, DEFAULT_CASES
+        from harness.checking import choose
+
+        cases = [CASES[choose("case", name, CASES)] for name in dict.fromkeys(names or DEFAULT_CASES)]
+        chosen = _frameworks(frameworks)
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+        folder = out or Path("reports", "runs", f"{stamp}-{cases[0].name if len(cases) == 1 else len(cases)}")
+        with _stderr() as stderr, _progress(stderr, len(chosen), cases, steps) as progress:
+            _import_quietly(chosen)
+            from harness.investigating import investigate
+
+            result = investigate(
+                *cases, frameworks=chosen, steps=steps, out=folder, progress=progress, command=_command()
+            )
+        _show(result, as_json)
+        sys.exit(result.exit_code)
+
+
+@main.command("list")
+def list_() -> None:
+    """Show the cases and the frameworks, with installed versions or the line that installs them."""
+    with _reported_errors():
+        import frameworks as registry
+        from harness.cases import CASES, DEFAULT_CASES
+
+        console = _console()
+        table = _table("case", "mode", "steps", "what it trains")
+        for case in CASES.values():
+            mark = "*" if case.name in DEFAULT_CASES else ""
+            table.add_row(case.name + mark, case.batching.mode, str(case.steps), case.summary)
+        console.print(table, "* run when no case is named\n")
+        table = _table("framework", "installed")
+        for name in registry.FRAMEWORKS:
+            found = registry.versions(name)
+            words = ", ".join(f"{package} {version}" for package, version in found.items())
+            table.add_row(name, words if None not in found.values() else f"no: {registry.pip_line(name)}")
+        console.print(table)
+
+
+@main.command()
+@click.argument("name", metavar="CASE")
+@click.option("--frameworks", metavar="NAMES", help="Comma-separated; all installed ones by default.")
+def explain(name: str, frameworks: str | None) -> None:
+    """Walk through one step of CASE: every quantity's formula, shape and norm, and how each framework agrees."""
+    with _reported_errors():
+        from harness.cases import CASES
+        from harness.checking import choose
+
+        case = CASES[choose("case", name, CASES)]
+        chosen = _frameworks(frameworks)
+        with _stderr() as stderr, stderr.status("first step in every framework"):
+            _import_quietly(chosen)
+            from harness.explanation import BACKPROPAGATION, GRADIENT_DESCENT, explain_case
+
+            lines = explain_case(case, chosen)
+        from rich.markup import escape
+
+        console = _console()
+        console.print(f"{case.name}: {case.summary}\n\n{BACKPROPAGATION}\n\n{GRADIENT_DESCENT}\n", markup=False)
+        table = _table("quantity", "formula", "shape", "norm", *chosen)
+        for line in lines:
+            shape = "x".join(map(str, line.shape)) or "-"
+            agreement = [line.agreement[framework] for framework in chosen]
+            table.add_row(line.name, escape(line.formula), shape, f"{line.norm:.4g}", *agreement)
+        console.print(table)
+        for line in lines:
+            for framework, reason in line.missing.items():
+                console.print(f"{line.name} is missing in {framework}: {reason}", markup=False)
+
+
+# --- what the commands share ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _reported_errors() -> Iterator[None]:
+    """A HarnessError as one line on stderr and its exit code; no traceback."""
+    from harness.case import HarnessError
+
+    try:
+        yield
+    except HarnessError as error:
+        click.echo(f"gradparity: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _frameworks(option: str | None) -> list[str]:
+    """The named frameworks, or all installed ones; each must be known and installed."""
+    import frameworks as registry
+    from harness.checking import choose
+
+    names = [name.strip() for name in option.split(",")] if option is not None else registry.installed()
+    for name in names:
+        registry.require(choose("framework", name, registry.FRAMEWORKS))
+    return list(dict.fromkeys(names))
+
+
+def _import_quietly(names: list[str]) -> None:
+    """Import adapters; TensorFlow's notes about the machine, written by C++ whatever the log level, are dropped unless
+    the import fails."""
+    import frameworks as registry
+
+    with tempfile.TemporaryFile() as log:
+        kept = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            for name in names:
+                _ = registry.adapter(name)
+        except BaseException:
+            _ = log.seek(0)
+            _ = os.write(kept, log.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+@contextlib.contextmanager
+def _stderr() -> Iterator[Console]:
+    """A console on a copy of stderr, so that it goes on while `_import_quietly` holds the original."""
+    from rich.console import Console
+
+    with os.fdopen(os.dup(2), "w") as copy:
+        yield Console(file=copy)
+
+
+@contextlib.contextmanager
+def _progress(console: Console, frameworks: int, cases: list[Any], steps: int | None) -> Iterator[Progress]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("importing frameworks", total=frameworks * sum(steps or case.steps for case in cases))
+
+        def advance(case: str, framework: str, done: int) -> None:
+            bar.update(task, advance=done, description=f"{framework} {case}")
+
+        yield advance
+
+
+def _show(result: Result, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_plain(result), indent=1))
+        return
+    console = _console()
+    table = _table(
+        "case", "framework", "mode", "verdict", "worst quantity", "ratio", "digits", "loss", "accuracy", "time/step"
+    )
+    for row in result.summary.to_dict("records"):
+        because = f" ({row['because']})" if row["because"] else ""
+        table.add_row(
+            *(row["case"], row["framework"], row["mode"], row["verdict"] + because, row["worst"]),
+            *(f"{row['ratio']:.2g}", f"{row['digits']:.1f}", f"{row['final_loss']:.4g}"),
+            "-" if row["accuracy"] != row["accuracy"] else f"{row['accuracy']:.3f}",
+            f"{row['seconds_per_step'] * 1e6:.0f} us",
+        )
+    console.print(table)
+    for row in result.summary.to_dict("records"):
+        who = f"{row['case']} in {row['framework']}"
+        if row["first_divergence"]:
+            console.print(f"{who}: {row['first_divergence']['text']}", markup=False)
+        for note in row["notes"]:
+            console.print(f"{who}: {note}", markup=False)
+    for case, reasons in result.skipped.items():
+        for framework, reason in reasons.items():
+            console.print(f"{case} in {framework}: skipped, {reason}", markup=False)
+    console.print(f"{result.verdict}; report: {result.folder}/report.html", markup=False)
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    header = json.loads((result.folder / "run.json").read_text(encoding="utf-8")) if result.folder else {}
+    skipped = {name: dict(reasons) for name, reasons in result.skipped.items() if reasons}
+    return {"verdict": result.verdict, "folder": str(result.folder), "skipped": skipped, "summary": header["summary"]}
+
+
+def _console() -> Console:
+    """Tables are as wide as they need to be when piped, and fit the terminal otherwise."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 240, highlight=False)
+
+
+def _table(*columns: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _command() -> str:
+    return " ".join(["gradparity", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()
