@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.nets import Net
 from harness.case import CannotExpress, Case, Precision
-from harness.comparing import EPS64, SHRINK, Measures
-from harness.explaining import noise_nearby
+from harness.comparing import Measures
+from harness.explaining import noise_samples
 from harness.investigating import Job, pair_up, prepare
 from harness.judging import BECAUSE, DIFFERENT, Judgement, K, is_null, proportion
 from harness.layout import layout_of
@@ -79,23 +79,21 @@ def _rounding(pair: Pair, judgements: list[Judgement]) -> Row:
 
 def _unconfirmed(measures: Measures) -> np.ndarray:
     """The ratio as it was before confirmation widened the budget."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(measures.d64 == 0, 0.0, measures.d64 / (measures.noise * SHRINK + EPS64 * measures.grain))
+    return replace(measures, spread=np.zeros_like(measures.spread)).ratio
 
 
 def _own_noises(pair: Pair, net: Net) -> list[np.ndarray]:
-    """Float32 noises of the first step, (1, quantities) for reference and candidate, as K32 judges them."""
+    """Float32 noises of the first step, (samples, quantities) for reference and candidate, as K32 judges them."""
     first = next(chunks(pair.case, net.data)).part(0, 1)
     moment = Moment(chunk=first, before=[], rows=[])
-    return [noise_nearby(side, pair.start, moment) for side in (pair.reference, pair.candidate)]
+    return [noise_samples(side, pair.start, moment) for side in (pair.reference, pair.candidate)]
 
 
 def _noise(pair: Pair, measures: Measures, own: list[np.ndarray]) -> Row:
     """How far one side's own noise at the first step is out of proportion to the other's."""
     first = measures.part(slice(0, 1))
-    proportions = proportion(*own, first.grain)
-    proportions[:, pair.missing] = 0
-    worst = int(np.argmax(np.nan_to_num(proportions[0], nan=0.0)))
+    proportions = np.where(pair.missing, 0, proportion(*own, first.grain).min(axis=0))
+    worst = int(np.argmax(np.nan_to_num(proportions, nan=0.0)))
     return {
         "proportion_once": _largest(_proportion(first)[:, ~pair.missing]),
         "proportion_own": _largest(proportions),
@@ -145,7 +143,7 @@ class Planted:
             self.training.load(self.state, self.step)
             self.training.run(x[t : t + 1], y[t : t + 1], rows[t : t + 1])
             row[layout.find(self.gradient).columns] *= row.dtype.type(self.factor)
-            W, *slots = self.state.reshape(-1, layout.parameters.stop - layout.parameters.start)
+            W, *slots = self.state.reshape(-1, layout.parameters.stop - layout.parameters.start)  # noqa: N806
             self.step += 1
             with np.errstate(all="ignore"):
                 self.update(self.step, W, row[layout.gradients], *slots)

@@ -128,7 +128,7 @@ class Training:
 # --- one step ---------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)  # 4 MB each
 def _compiled(case: Case) -> Callable[..., tuple[Array, Array]]:
     return jax.jit(partial(_step, case))
 

@@ -109,19 +109,17 @@ def explain(name: str, frameworks: str | None) -> None:
             from harness.explanation import BACKPROPAGATION, GRADIENT_DESCENT, explain_case
 
             lines = explain_case(case, chosen)
-        from rich.markup import escape
-
         console = _console()
-        console.print(f"{case.name}: {case.summary}\n\n{BACKPROPAGATION}\n\n{GRADIENT_DESCENT}\n", markup=False)
+        console.print(f"{case.name}: {case.summary}\n\n{BACKPROPAGATION}\n\n{GRADIENT_DESCENT}\n")
         table = _table("quantity", "formula", "shape", "norm", *chosen)
         for line in lines:
             shape = "x".join(map(str, line.shape)) or "-"
             agreement = [line.agreement[framework] for framework in chosen]
-            table.add_row(line.name, escape(line.formula), shape, f"{line.norm:.4g}", *agreement)
+            table.add_row(line.name, line.formula, shape, f"{line.norm:.4g}", *agreement)
         console.print(table)
         for line in lines:
             for framework, reason in line.missing.items():
-                console.print(f"{line.name} is missing in {framework}: {reason}", markup=False)
+                console.print(f"{line.name} is missing in {framework}: {reason}")
 
 
 # --- what the commands share ------------------------------------------------------------------------------------
@@ -213,13 +211,13 @@ def _show(result: Result, as_json: bool) -> None:
     for row in result.summary.to_dict("records"):
         who = f"{row['case']} in {row['framework']}"
         if row["first_divergence"]:
-            console.print(f"{who}: {row['first_divergence']['text']}", markup=False)
+            console.print(f"{who}: {row['first_divergence']['text']}")
         for note in row["notes"]:
-            console.print(f"{who}: {note}", markup=False)
+            console.print(f"{who}: {note}")
     for case, reasons in result.skipped.items():
         for framework, reason in reasons.items():
-            console.print(f"{case} in {framework}: skipped, {reason}", markup=False)
-    console.print(f"{result.verdict}; report: {result.folder}/report.html", markup=False)
+            console.print(f"{case} in {framework}: skipped, {reason}")
+    console.print(f"{result.verdict}; report: {result.folder}/report.html")
 
 
 def _plain(result: Result) -> dict[str, Any]:
@@ -229,10 +227,10 @@ def _plain(result: Result) -> dict[str, Any]:
 
 
 def _console() -> Console:
-    """Tables are as wide as they need to be when piped, and fit the terminal otherwise."""
+    """Tables are as wide as they need to be when piped and fit the terminal otherwise; brackets are no markup."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 240, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
 
 
 def _table(*columns: str) -> Any:

@@ -13,12 +13,11 @@ import numpy as np
 
 from harness.case import PRECISIONS
 from harness.comparing import EPS32, EPS64, SHRINK, per_quantity
-from harness.hypotheses import explained, float32_inside, kink_row, leaking_constants, null_row
+from harness.hypotheses import explained, float32_inside, inherited_row, kink_row, leaking_constants, of_null_gradients
 from harness.judging import (
     BECAUSE,
     DIFFERENT,
     K32,
-    LUCKY,
     ROUNDING,
     UNDECIDED,
     Judgement,
@@ -64,8 +63,9 @@ def explain(pair: Pair, moment: Moment, judgement: Judgement) -> Outcome:
     if explained(kink_row(pair, moment, judgement), moment, judgement):
         judgement.mark(alarms, ROUNDING, "kink")
         return Outcome.RESYNCHRONISE
-    if explained(null_row(pair, moment, judgement), moment, judgement):
-        judgement.mark(alarms, ROUNDING, "null")
+    if explained(inherited_row(pair, moment), moment, judgement):
+        judgement.mark(alarms, ROUNDING, "")
+        judgement.mark(alarms & of_null_gradients(judgement), ROUNDING, "null")
         return Outcome.RESYNCHRONISE
     if leaks := leaking_constants(pair, moment, judgement):
         _adopt_leak(pair, leaks)
@@ -97,17 +97,17 @@ def _adopt_leak(pair: Pair, constants: tuple[str, ...]) -> None:
 
 
 def confirm(pair: Pair, moment: Moment, judgement: Judgement) -> None:
-    """Sample the step's rounding again; the largest found joins the budget of quantities whose ratio luck can explain.
+    """Sample the step's rounding again; the largest found joins the budget of the alarmed quantities.
 
     Twice: in float64 with examples permuted and every input and parameter moved by at most an ulp, and as float32
     noise (shrunk as the rule says) at points nearby.
     """
     measures = judgement.measures
-    doubtful = (measures.ratio > K) & (measures.ratio < LUCKY)
     spread = np.zeros_like(measures.spread)
     for side, before, rows in moment.both(pair):
         spread += _spread(side, before["float64"], rows["float64"], moment)
         spread += noise_nearby(side, before["float64"], moment) * SHRINK
+    doubtful = (measures.ratio > K) & np.isfinite(spread)
     measures.spread[doubtful] = spread[doubtful]
     cleared = doubtful & (measures.ratio <= K)
     judgement.mark(cleared, ROUNDING, "")
@@ -133,8 +133,13 @@ def _spread(side: Side, state: np.ndarray, row: np.ndarray, moment: Moment) -> n
 
 
 def noise_nearby(side: Side, state: np.ndarray, moment: Moment) -> np.ndarray:
-    """Largest float32 noise by quantity, (1, quantities), of the step from the same numbers in both precisions, at and
-    near the state: one sample can be lucky, all the more where a value sits on a coarse grid (a probability near 1)."""
+    """Largest float32 noise by quantity, (1, quantities), at and near the state: one sample can be lucky, all the more
+    where a value sits on a coarse grid (a probability near 1)."""
+    return noise_samples(side, state, moment).max(axis=0, keepdims=True)
+
+
+def noise_samples(side: Side, state: np.ndarray, moment: Moment) -> np.ndarray:
+    """Float32 noise by quantity, (SAMPLES, quantities), of the step from the same numbers in both precisions."""
     noises = []
     for seed in range(SAMPLES):
         rng = np.random.default_rng(seed)
@@ -142,11 +147,11 @@ def noise_nearby(side: Side, state: np.ndarray, moment: Moment) -> np.ndarray:
         start = _float32(_moved(state, seed * NEARBY, rng))
         rows = [side.retake(near, precision, start) for precision in PRECISIONS]
         noises.append(per_quantity(moment.layout, *rows))
-    return np.max(noises, axis=0)
+    return np.concatenate(noises)
 
 
 def _moved(values: np.ndarray, by: float, rng: np.random.Generator) -> np.ndarray:
-    return values * (1 + by * rng.integers(-1, 2, values.shape))
+    return values * (1 + by * rng.uniform(-1, 1, values.shape))
 
 
 def _float32(values: np.ndarray) -> np.ndarray:
@@ -168,15 +173,15 @@ def _irreproducible(pair: Pair, moment: Moment, judgement: Judgement) -> bool:
 
 
 def _check_steadiness(pair: Pair, moment: Moment, judgement: Judgement) -> None:
-    """Mark `unstable` where one side's float32 is out of proportion, judged on the step's own noise from the same
-    state: what the runs inherited (a ReLU that flipped in one float32 run) is no instability."""
+    """Mark `unstable` where one side's float32 is out of proportion in every sample of the step's own noise from the
+    same state: what the runs inherited, or a ReLU that flips in one sample of one side, is no instability."""
     suspects = disproportionate(judgement.measures) & ~pair.missing
     if not suspects.any():
         return
-    noises = [noise_nearby(side, moment.before[0]["float64"], moment) for side, _, _ in moment.both(pair)]
-    unstable = suspects & (proportion(*noises, judgement.measures.grain) > K32)
+    noises = [noise_samples(side, moment.before[0]["float64"], moment) for side, _, _ in moment.both(pair)]
+    unstable = suspects & (proportion(*noises, judgement.measures.grain) > K32).all(axis=0)
     if unstable.any():
         judgement.mark(unstable, DIFFERENT, "unstable")
-        culprit = pair.sides[int(noises[1][unstable].max() > noises[0][unstable].max())]
+        culprit = pair.sides[int((noises[1] > noises[0])[:, unstable[0]].any())]
         pair.notes.append(f"{culprit.name} loses far more digits in float32 than the other side does")
         pair.lost = ""

@@ -1,18 +1,18 @@
 """Explanations of an alarm that are no difference, each tried by taking the step once more.
 
-The first three hand back the row that the reference shows under the hypothesis; the alarm is explained where that row
-agrees with the candidate's within the budget, everywhere.
+The first hand back the row that the reference shows under the hypothesis; the alarm is explained where that row agrees
+with the candidate's within the budget, everywhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
-from frameworks.protocol import Stepper
-from harness.case import LeakyReLU, ReLU, wire
+from harness.case import Case, LeakyReLU, ReLU, wire
 from harness.comparing import EPS64, per_quantity
 from harness.judging import BECAUSE, Judgement, K, is_null
 from harness.pair import Moment, Pair
@@ -34,9 +34,24 @@ def explained(row: np.ndarray | None, moment: Moment, judgement: Judgement) -> b
     return bool((left <= K * judgement.measures.budget)[shown].all())
 
 
-def _step(stepper: Stepper, moment: Moment, before: np.ndarray) -> np.ndarray:
+def _step(case: Case, moment: Moment, slopes: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+    """The reference's row (1, size) from the candidate's own state, updated by the candidate's own gradients.
+
+    Where it differs from the candidate's, forward, backward or update of this very step do. What rounding made of the
+    steps before plays no part, nor what an adaptive optimizer makes of a gradient's: where that is all but 0, a step of
+    any size.
+    """
+    layout, candidate, before = moment.layout, moment.rows[1]["float64"][0], moment.before[1]["float64"]
+    stepper = training.start(case, "float64", slopes)
     stepper.load(before, moment.chunk.first)
-    return take(stepper, moment.chunk, "float64", before)
+    row = take(stepper, moment.chunk, "float64", before)
+    state = before.copy()
+    W, *slots = state.reshape(-1, layout.parameters.stop - layout.parameters.start)  # noqa: N806
+    update = update_rule(case.optimizer, np.dtype(np.float64), case.float32_constants)
+    update(moment.chunk.first + 1, W, candidate[layout.gradients], *slots)
+    row[0, layout.state] = state
+    row[0, layout.updates] = (state - before)[: len(W)]
+    return row
 
 
 def kink_row(pair: Pair, moment: Moment, judgement: Judgement) -> np.ndarray | None:
@@ -66,42 +81,31 @@ def kink_row(pair: Pair, moment: Moment, judgement: Judgement) -> np.ndarray | N
             slopes[node.name] = np.where(near, taken, np.nan)
     if not slopes:
         return None
-    return _step(training.start(pair.case, "float64", slopes), moment, moment.before[0]["float64"])
+    return _step(pair.case, moment, slopes)
 
 
-def null_row(pair: Pair, moment: Moment, judgement: Judgement) -> np.ndarray | None:
-    """The reference's step, but parameters whose exact gradient is 0 are updated by the reference's rule from the
-    candidate's own gradients and state: an adaptive optimizer turns their rounding into steps of any size."""
-    layout = moment.layout
-    nulls = is_null(judgement.measures)[0]
-    tensors = {q.tensor for q, null in zip(layout.quantities, nulls, strict=True) if null and q.kind == "gradient"}
-    if not tensors:
-        return None
-    candidate, before = moment.rows[1]["float64"][0], moment.before[1]["float64"]
-    state = before.copy()
-    W, *slots = state.reshape(-1, layout.parameters.stop - layout.parameters.start)
-    update_rule(pair.case.optimizer, np.dtype(np.float64), pair.case.float32_constants)(
-        moment.chunk.first + 1, W, candidate[layout.gradients], *slots
-    )
-    predicted = candidate.copy()
-    predicted[layout.state] = state
-    predicted[layout.updates] = (state - before)[: len(candidate[layout.updates])]
-    row = moment.rows[0]["float64"].copy()
-    for quantity in layout.quantities:
-        if quantity.tensor in tensors and quantity.kind in ("update", "parameter", "slot"):
-            row[0, quantity.columns] = predicted[quantity.columns]
-    return row
+def inherited_row(pair: Pair, moment: Moment) -> np.ndarray:
+    """The reference's step without more ado: it agrees where this step only passes on, or amplifies, what rounding made
+    of the steps before or of its gradients."""
+    return _step(pair.case, moment)
+
+
+def of_null_gradients(judgement: Judgement) -> np.ndarray:
+    """Quantities, (1, quantities), of parameters whose exact gradient is 0."""
+    quantities, nulls = judgement.measures.layout.quantities, is_null(judgement.measures)[0]
+    tensors = {q.tensor for q, null in zip(quantities, nulls, strict=True) if null and q.kind == "gradient"}
+    return np.array([[q.tensor in tensors for q in quantities]])
 
 
 def leaking_constants(pair: Pair, moment: Moment, judgement: Judgement) -> tuple[str, ...]:
     """The smallest set of constants which, rounded through float32 (beside those already known to be), make the
-    reference's step from the candidate's own state agree with the candidate's; () where none does."""
-    known, before = pair.case.float32_constants, moment.before[1]["float64"]
+    reference's step agree with the candidate's; () where none does."""
+    known = pair.case.float32_constants
     names = [name for name in constants_of(pair.case) if name not in known]
     for size in range(1, len(names) + 1):
         for constants in combinations(names, size):
             case = replace(pair.case, float32_constants=(*known, *constants))
-            if explained(_step(training.start(case, "float64"), moment, before), moment, judgement):
+            if explained(_step(case, moment), moment, judgement):
                 return constants
     return ()
 

@@ -18,9 +18,6 @@ K = 30.0
 K32 = 1000.0
 """Largest ratio of the two sides' own-step float32 noises that different summation orders are held to explain."""
 
-LUCKY = 1e5
-"""Above this ratio no luck of one sample can hide rounding: the difference needs no confirmation."""
-
 CHAOS = 0.1
 """Noise of the loss or the outputs over their size from which on a run can no longer be judged."""
 
