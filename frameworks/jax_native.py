@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -49,9 +49,9 @@ from harness.conventions import Conventions
 from harness.layout import layout_of
 
 # jax 0.10, jax/_src/nn/functions.py: leaky_relu is where(x >= 0, x, slope x). Neither jax nor optax has a cross-entropy
-# on probabilities; it is written here as the formula. optax 0.2.8, optax/_src/alias.py: sgd has the rate after its
-# trace, rmsprop before it; adagrad is rsqrt(s + eps) (optax/_src/transform.py, scale_by_rss); sgd and adam have no
-# decay, add_decayed_weights (optax/transforms/_adding.py) goes before them.
+# on probabilities; it is written here as the formula, log_epsilon keeping log 0 out. optax 0.2.8, optax/_src/alias.py:
+# sgd has the rate after its trace, rmsprop before it; adagrad is rsqrt(s + eps) (optax/_src/transform.py: scale_by_rss)
+# and neither sgd nor adam has a decay: add_decayed_weights (optax/transforms/_adding.py) goes before them.
 CONVENTIONS: Conventions = {
     "LeakyReLU": {"slope_at_zero": "one"},
     "BinaryCrossEntropy": {
@@ -202,8 +202,8 @@ def _loss(loss: Loss, p: Array, y: Array) -> Array:
     match loss:
         case BinaryCrossEntropy(reads="logits"):
             terms = optax.sigmoid_binary_cross_entropy(p, y)
-        case BinaryCrossEntropy(clip_probability=clip, log_epsilon=eps):
-            p = _clipped(p, clip)
+        case BinaryCrossEntropy(clip_probability=clip):
+            p, eps = _clipped(p, clip), cast(float, loss.log_epsilon)
             terms = -(y * jnp.log(p + eps) + (1 - y) * jnp.log(1 - p + eps))
         case CategoricalCrossEntropy(reads="logits", sparse=True):
             terms = optax.softmax_cross_entropy_with_integer_labels(p, y)
@@ -251,13 +251,12 @@ def _signed(case: Optimizer, slot: str, tensors: list[Array]) -> list[Array]:
 def _optimizer(case: Optimizer) -> optax.GradientTransformation:
     rate = case.learning_rate
     epsilon: Any = getattr(case, "epsilon", None)
+    decay = optax.add_decayed_weights(getattr(case, "weight_decay", 0.0))
     match case:
         case SGD(momentum=momentum, decay="decoupled"):  # optax.sgd with the decay where optax.adamw has it
             accumulate = optax.trace(momentum, case.nesterov) if momentum else optax.identity()
-            decay = optax.add_decayed_weights(case.weight_decay)
             return optax.chain(accumulate, decay, optax.scale_by_learning_rate(rate))
         case SGD(momentum=momentum):
-            decay = optax.add_decayed_weights(case.weight_decay)
             return optax.chain(decay, optax.sgd(rate, momentum or None, case.nesterov))
         case Adagrad():
             return optax.adagrad(rate, eps=epsilon)  # the accumulator's start is part of the loaded state
@@ -267,7 +266,6 @@ def _optimizer(case: Optimizer) -> optax.GradientTransformation:
         case Adam(decay="decoupled"):
             return optax.adamw(rate, case.beta_1, case.beta_2, epsilon, weight_decay=case.weight_decay)
         case Adam():
-            decay = optax.add_decayed_weights(case.weight_decay)
             return optax.chain(decay, optax.adam(rate, case.beta_1, case.beta_2, epsilon))
 
 

@@ -219,6 +219,7 @@ def _optimizer(optimizer: Optimizer) -> tuple[Any, tuple[str, ...]]:
     """The optimizer, and the attributes that hold its slots."""
     kind, slots = _OPTIMIZERS[type(optimizer)]
     arguments = {name: value for name, value in fields_of(optimizer).items() if name not in _NO_ARGUMENTS}
+    arguments["learning_rate"] = float(optimizer.learning_rate)  # Keras refuses 1 for 1.0
     arguments["weight_decay"] = arguments.get("weight_decay") or None
     return kind(**arguments), slots[: len(slot_names(optimizer))]
 

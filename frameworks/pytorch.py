@@ -47,10 +47,8 @@ from harness.case import (
     slot_names,
     wire,
 )
-from harness.conventions import TORCH
+from harness.conventions import TORCH as CONVENTIONS
 from harness.layout import Shape, shapes_of
-
-CONVENTIONS = TORCH
 
 
 def environment() -> Mapping[str, Any]:
@@ -66,7 +64,6 @@ def environment() -> Mapping[str, Any]:
         "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
         "mkldnn": torch.backends.mkldnn.is_available(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "default_dtype": str(torch.get_default_dtype()),
     }
 
 
@@ -101,7 +98,11 @@ class Training:
         network = self.network or self._build(x.shape[1:])
         loss_of, update, parameters = self.loss, self.update, self.parameters
         if self.loaded:
-            self._restore(*self.loaded)
+            state, step = self.loaded
+            self.state.copy_(state)
+            for count in self.counts:
+                count.fill_(step)
+            self.loaded = None
         xs = torch.tensor(x, device=self.device, requires_grad=True)  # nodes before any parameter have gradients too
         ys = torch.tensor(y, device=self.device)
         written = torch.from_numpy(rows)
@@ -130,12 +131,6 @@ class Training:
         self.update = _update(self.case.optimizer, self.parameters, views, self.counts)
         self.network = Network(self.case, dict(zip(shapes, self.parameters, strict=True)))
         return self.network
-
-    def _restore(self, state: Tensor, step: int) -> None:
-        self.state.copy_(state)
-        for count in self.counts:
-            count.fill_(step)
-        self.loaded = None
 
 
 # --- network ----------------------------------------------------------------------------------------------------
@@ -201,8 +196,7 @@ class Terms(nn.Module):
 
     def __init__(self, terms: tuple[tuple[float, int, int], ...], points: nn.Parameter) -> None:
         super().__init__()
-        self.terms = terms
-        self.points = points
+        self.terms, self.points = terms, points
 
     def forward(self) -> Tensor:
         u, v = self.points.unbind(-1)
@@ -221,8 +215,7 @@ def _loss(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
         case CategoricalCrossEntropy(reads="logits"):  # class indices and one-hot targets alike
             return nn.CrossEntropyLoss(reduction=loss.reduction)
         case CategoricalCrossEntropy(sparse=True):
-            nll = nn.NLLLoss(reduction=loss.reduction)
-            return lambda p, y: nll(p.log(), y)
+            return lambda p, y: nn.functional.nll_loss(p.log(), y, reduction=loss.reduction)
         case CategoricalCrossEntropy():
             reduce = getattr(torch, loss.reduction)
             return lambda p, y: reduce(-(y * p.log()).sum(-1))
@@ -262,10 +255,8 @@ def _update(
             return partial(adagrad, parameters, state_sums=slots["accumulator"], lr_decay=0.0, **settings)
         case RMSprop():
             settings |= {"alpha": optimizer.rho, "momentum": optimizer.momentum, "centered": False, "grad_avgs": []}
-            buffers = slots.get("velocity", [])
-            return partial(
-                rmsprop, parameters, square_avgs=slots["mean_square"], momentum_buffer_list=buffers, **settings
-            )
+            settings |= {"square_avgs": slots["mean_square"], "momentum_buffer_list": slots.get("velocity", [])}
+            return partial(rmsprop, parameters, **settings)
         case Adam():
             settings |= {"beta1": optimizer.beta_1, "beta2": optimizer.beta_2, "amsgrad": False, "max_exp_avg_sqs": []}
             settings |= {"weight_decay": optimizer.weight_decay}

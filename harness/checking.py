@@ -54,8 +54,7 @@ def check_data(case: Case, data: Data) -> None:
     output, target = activations[case.nodes[-1].name], data.y.shape[1:]
     match case.loss:
         case CategoricalCrossEntropy(sparse=True):
-            highest = int(data.y.max()) if data.y.dtype == np.int64 else -1
-            fits = target == () and data.y.min() >= 0 and highest < output[-1]
+            fits = target == () and data.y.dtype == np.int64 and data.y.min() >= 0 and data.y.max() < output[-1]
             wanted = f"class indices below {output[-1]} of shape (examples,)"
         case BinaryCrossEntropy() | CategoricalCrossEntropy() | MeanSquaredError():
             fits, wanted = target == output[1:], f"shape (examples, {', '.join(map(str, output[1:]))})"

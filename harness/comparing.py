@@ -4,7 +4,7 @@ All in the max norm per tensor and step. With S one side, R the reference and C 
 
     noise_S  = |q_S,float32 - q_S,float64|
     d32, d64 = |q_R - q_C| in either precision
-    budget   = (noise_R + noise_C) * 2**-29 + eps64 * max|q| + the smallest normal number
+    budget   = (noise_R + noise_C + smallest normal float32) * 2**-29 + eps64 * max|q|
     ratio    = d64 / budget
 """
 
@@ -19,8 +19,8 @@ from harness.running import Rows
 
 EPS32 = float(np.finfo(np.float32).eps)
 EPS64 = float(np.finfo(np.float64).eps)
-TINY64 = float(np.finfo(np.float64).tiny)  # below it numbers lose digits, or are flushed to 0 (TensorFlow, JAX)
 SHRINK = 2.0**-29  # eps64 / eps32: by how much going to float64 shrinks every rounding difference
+UNDERFLOW = float(np.finfo(np.float32).tiny)  # noise below it is not seen: numbers are flushed to 0, or lose digits
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,11 +53,11 @@ class Measures:
 
     @property
     def noise(self) -> np.ndarray:
-        return self.noise_reference + self.noise_candidate
+        return self.noise_reference + self.noise_candidate + UNDERFLOW
 
     @property
     def budget(self) -> np.ndarray:
-        return self.noise * SHRINK + EPS64 * self.grain + TINY64 + self.spread
+        return self.noise * SHRINK + EPS64 * self.grain + self.spread
 
     @property
     def ratio(self) -> np.ndarray:

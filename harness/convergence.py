@@ -24,6 +24,11 @@ from reference.layers import derivative, polynomial_hessian, polynomial_value
 POINTS = 60
 """Evaluations of a run beside its epoch ends, evenly spread; start and end are always among them."""
 
+COLUMNS = (
+    *("case", "framework", "mode", "epoch", "step", "loss", "accuracy", "gradient_norm"),
+    *("distance32", "distance64", "seconds"),
+)
+
 EPOCHS = 100
 """Epoch ends evaluated at most; more are thinned evenly."""
 

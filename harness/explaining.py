@@ -13,9 +13,18 @@ import numpy as np
 
 from harness.case import PRECISIONS
 from harness.comparing import EPS32, EPS64, SHRINK, per_quantity
-from harness.hypotheses import explained, float32_inside, inherited_row, kink_row, leaking_constants, of_null_gradients
+from harness.hypotheses import (
+    explained,
+    float32_inside,
+    inherited_row,
+    jittered_row,
+    kink_row,
+    leaking_constants,
+    of_null_gradients,
+)
 from harness.judging import (
     BECAUSE,
+    CHAOS,
     DIFFERENT,
     K32,
     ROUNDING,
@@ -24,6 +33,7 @@ from harness.judging import (
     K,
     disproportionate,
     is_null,
+    loss_and_outputs,
     proportion,
 )
 from harness.pair import Moment, Pair
@@ -99,14 +109,18 @@ def _adopt_leak(pair: Pair, constants: tuple[str, ...]) -> None:
 def confirm(pair: Pair, moment: Moment, judgement: Judgement) -> None:
     """Sample the step's rounding again; the largest found joins the budget of the alarmed quantities.
 
-    Twice: in float64 with examples permuted and every input and parameter moved by at most an ulp, and as float32
-    noise (shrunk as the rule says) at points nearby.
+    In three ways: in float64 with examples permuted and every input and parameter moved by at most an ulp; as float32
+    noise (shrunk as the rule says) at points nearby; and with the reference's activations moved by at most an ulp, for
+    both sides.
     """
     measures = judgement.measures
     spread = np.zeros_like(measures.spread)
     for side, before, rows in moment.both(pair):
         spread += _spread(side, before["float64"], rows["float64"], moment)
         spread += noise_nearby(side, before["float64"], moment) * SHRINK
+    jittered = [jittered_row(pair, moment, np.random.default_rng(seed)) for seed in range(SAMPLES)]
+    reference = moment.rows[0]["float64"]
+    spread += 2 * np.max([per_quantity(moment.layout, reference, row) for row in jittered], axis=0)
     doubtful = (measures.ratio > K) & np.isfinite(spread)
     measures.spread[doubtful] = spread[doubtful]
     cleared = doubtful & (measures.ratio <= K)
@@ -169,6 +183,15 @@ def _irreproducible(pair: Pair, moment: Moment, judgement: Judgement) -> bool:
     return False
 
 
+def inherits_noise(pair: Pair, moment: Moment, noisy: np.ndarray, sizes: np.ndarray) -> bool:
+    """True where noise of the loss or outputs, noisy (2,), comes from the steps before, which is chaos, and not from
+    this step alone, which is ill-conditioned (a saturated example) and can be judged."""
+    if not noisy.any():
+        return False
+    own = noise_nearby(pair.reference, moment.before[0]["float64"], moment)[0, loss_and_outputs(moment.layout)]
+    return bool((noisy & (own <= CHAOS * sizes)).any())
+
+
 # --- one side far worse in float32 ------------------------------------------------------------------------------
 
 
@@ -179,7 +202,8 @@ def _check_steadiness(pair: Pair, moment: Moment, judgement: Judgement) -> None:
     if not suspects.any():
         return
     noises = [noise_samples(side, moment.before[0]["float64"], moment) for side, _, _ in moment.both(pair)]
-    unstable = suspects & (proportion(*noises, judgement.measures.grain) > K32).all(axis=0)
+    suspects &= ~of_null_gradients(judgement)
+    unstable = suspects & (proportion(noises[0], noises[1], judgement.measures.grain) > K32).all(axis=0)
     if unstable.any():
         judgement.mark(unstable, DIFFERENT, "unstable")
         culprit = pair.sides[int((noises[1] > noises[0])[:, unstable[0]].any())]

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.case import Case, LeakyReLU, ReLU, wire
 from harness.comparing import EPS64, per_quantity
-from harness.judging import BECAUSE, Judgement, K, is_null
+from harness.judging import UNDECIDED, Judgement, K, is_null
 from harness.pair import Moment, Pair
 from harness.running import Rows, take
 from reference import training
@@ -30,8 +30,8 @@ def explained(row: np.ndarray | None, moment: Moment, judgement: Judgement) -> b
     if row is None:
         return False
     left = per_quantity(moment.layout, row, moment.rows[1]["float64"])
-    shown = judgement.because != BECAUSE.index("missing")
-    return bool((left <= K * judgement.measures.budget)[shown].all())
+    decided = judgement.verdict != UNDECIDED
+    return bool((left <= K * judgement.measures.budget)[decided].all())
 
 
 def _step(case: Case, moment: Moment, slopes: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
@@ -45,12 +45,37 @@ def _step(case: Case, moment: Moment, slopes: Mapping[str, np.ndarray] | None = 
     stepper = training.start(case, "float64", slopes)
     stepper.load(before, moment.chunk.first)
     row = take(stepper, moment.chunk, "float64", before)
-    state = before.copy()
-    W, *slots = state.reshape(-1, layout.parameters.stop - layout.parameters.start)  # noqa: N806
+    _update(case, moment, row[0], candidate[layout.gradients], before)
+    return row
+
+
+def _update(case: Case, moment: Moment, row: np.ndarray, gradients: np.ndarray, before: np.ndarray) -> None:
+    """Fill a row's state and updates by the reference's rule."""
+    layout, state = moment.layout, before.copy()
+    W, *slots = state.reshape(-1, len(gradients))  # noqa: N806
     update = update_rule(case.optimizer, np.dtype(np.float64), case.float32_constants)
-    update(moment.chunk.first + 1, W, candidate[layout.gradients], *slots)
-    row[0, layout.state] = state
-    row[0, layout.updates] = (state - before)[: len(W)]
+    with np.errstate(all="ignore"):
+        update(moment.chunk.first + 1, W, gradients, *slots)
+    row[layout.state] = state
+    row[layout.updates] = (state - before)[: len(W)]
+
+
+def jittered_row(pair: Pair, moment: Moment, rng: np.random.Generator) -> np.ndarray:
+    """The reference's row (1, size) when every activation moves by at most an ulp, as another library's exp or tanh
+    moves it. Where an activation saturates, no move of the step's inputs shows what that does to its derivative."""
+    chunk, before = moment.chunk, moment.before[0]["float64"]
+    compiled = training.pass_of(pair.case, chunk.x.shape[1:], chunk.y.shape[1:], np.dtype(np.float64))
+    tensors = compiled.tensors
+    tensors.x[...], tensors.y[...] = chunk.x[0], chunk.y[0]
+    tensors.row[moment.layout.state] = before
+    with np.errstate(all="ignore"):
+        for node, call in zip(pair.case.nodes, compiled.forward, strict=False):  # the loss, last, has no node
+            call()
+            tensors.activations[node.name][...] *= 1 + EPS64 * rng.integers(-1, 2, tensors.activations[node.name].shape)
+        for call in (compiled.forward[-1], *compiled.backward):
+            call()
+    row = np.append(tensors.row, np.zeros(len(before)))[None, : moment.layout.size]
+    _update(pair.case, moment, row[0], tensors.row[moment.layout.gradients], before)
     return row
 
 

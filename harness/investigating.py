@@ -17,7 +17,7 @@ import frameworks as registry
 from harness.case import CannotExpress, CannotRun, Case
 from harness.checking import check_case, check_data, check_parameters, choose
 from harness.conventions import resolve
-from harness.convergence import Curve, perturbed_losses
+from harness.convergence import COLUMNS, Curve, perturbed_losses
 from harness.data import DATASETS, Data
 from harness.describing import describe_case, describe_conventions, describe_environment
 from harness.judging import VERDICTS
@@ -108,7 +108,7 @@ def investigate(
                 row, reference, candidate = follow(job, pair, recorder, progress)
                 summary.append(row)
                 curves += candidate if any(r["case"] == job.case.name for r in curves) else reference + candidate
-        convergence = pd.DataFrame(curves)
+        convergence = pd.DataFrame(curves, columns=list(COLUMNS))
         recorder.finish(convergence, _header(jobs, names, summary, command, time.perf_counter() - began))
         return Result(
             frame=read_frame(recorder.folder / "frame.parquet"),

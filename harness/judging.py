@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.comparing import EPS32, SHRINK, Measures
+from harness.comparing import EPS32, SHRINK, UNDERFLOW, Measures
+from harness.layout import Layout
 
 K = 30.0
 """Largest ratio d64/budget that rounding is held to explain; reports/calibration says what was seen."""
@@ -71,8 +72,9 @@ def judge(measures: Measures, missing: np.ndarray) -> Judgement:
     judgement.mark(measures.ratio > K, DIFFERENT, "")
     one_sided = np.isfinite(measures.noise_reference) != np.isfinite(measures.noise_candidate)
     neither = ~np.isfinite(measures.noise_reference) & ~np.isfinite(measures.noise_candidate)
-    judgement.mark(neither & ~measures.same, UNDECIDED, "one precision")
-    judgement.mark(one_sided, DIFFERENT, "unstable")
+    overflown = np.logical_or.accumulate(neither.ravel()).reshape(neither.shape)  # whatever comes of it
+    judgement.mark(one_sided & ~overflown, DIFFERENT, "unstable")
+    judgement.mark((neither & ~measures.same) | (one_sided & overflown), UNDECIDED, "one precision")
     judgement.mark(~np.isfinite(measures.d64), DIFFERENT, "nonfinite")
     judgement.mark(np.broadcast_to(missing, measures.d64.shape), UNDECIDED, "missing")
     return judgement
@@ -87,24 +89,30 @@ def is_null(measures: Measures) -> np.ndarray:
 def proportion(one: np.ndarray, other: np.ndarray, grain: np.ndarray) -> np.ndarray:
     """How many times the smaller of two sides' float32 noises, or float32's own grain, goes into the larger."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.maximum(one, other) / np.maximum(np.minimum(one, other), EPS32 * grain)
+        return np.maximum(one, other) / np.maximum(np.minimum(one, other), EPS32 * grain + UNDERFLOW)
 
 
 def disproportionate(measures: Measures) -> np.ndarray:
-    """Suspects: where one side's float32 noise is out of proportion to the other's; confirmed on the same state."""
-    return proportion(measures.noise_reference, measures.noise_candidate, measures.grain) > K32
+    """Suspects: where one side's float32 noise is out of proportion to the other's; confirmed on the same state.
 
-
-def chaotic_from(measures: Measures, largest: np.ndarray) -> tuple[int | None, np.ndarray]:
-    """First step of a chunk at which the run is chaotic: on both sides the noise of the loss or of the outputs has
-    passed a tenth of their size. (Large noise on one side only is no chaos; see `disproportionate`.)
-
-    largest (2,) holds the largest loss and output of earlier chunks; the updated one is returned with the step. Sizes are
-    the largest so far, so that a loss that converges to 0 is not taken for chaos.
+    Of what is exactly 0 either side may show nothing but 0, by luck.
     """
-    loss = [quantity.kind for quantity in measures.layout.quantities].index("loss")
-    watched = [loss, loss - 1]  # the network's output stands right before the loss in report order
-    noise = np.minimum(measures.noise_reference, measures.noise_candidate)[:, watched]
-    size = np.maximum.accumulate(np.vstack([largest, measures.size[:, watched]]))[1:]
-    lost = (noise > CHAOS * size).any(axis=1)
-    return (int(np.argmax(lost)) if lost.any() else None), size[-1]
+    return (proportion(measures.noise_reference, measures.noise_candidate, measures.grain) > K32) & ~is_null(measures)
+
+
+def lost_in_noise(measures: Measures, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where, on both sides, the noise of the loss or of the outputs has passed a tenth of their size, (steps, 2): either
+    chaos or an ill-conditioned step. (Large noise on one side only is neither; see `disproportionate`.)
+
+    largest (2,) holds the largest loss and output before; the sizes (steps, 2) handed back are the largest so far, so
+    that a loss that converges to 0 is not taken for chaos.
+    """
+    noise = np.minimum(measures.noise_reference, measures.noise_candidate)[:, loss_and_outputs(measures.layout)]
+    size = np.maximum.accumulate(np.vstack([largest, measures.size[:, loss_and_outputs(measures.layout)]]))[1:]
+    return noise > CHAOS * size, size
+
+
+def loss_and_outputs(layout: Layout) -> list[int]:
+    """Where they stand in report order."""
+    loss = [quantity.kind for quantity in layout.quantities].index("loss")
+    return [loss, loss - 1]  # the network's output stands right before the loss

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.comparing import EPS32, compare
 from harness.data import Data
-from harness.explaining import Outcome, explain
+from harness.explaining import Outcome, explain, inherits_noise
 from harness.judging import (
     DIFFERENT,
     IDENTICAL,
@@ -18,9 +18,9 @@ from harness.judging import (
     UNDECIDED,
     Judgement,
     K,
-    chaotic_from,
     disproportionate,
     judge,
+    lost_in_noise,
 )
 from harness.pair import Moment, Pair
 from harness.running import Chunk, Rows, chunks
@@ -55,20 +55,28 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
     before: list[Rows] = [dict(side.states) for side in pair.sides]
     rows = [side.advance(chunk) for side in pair.sides]
     judgement = _judge(pair, chunk, rows)
-    calm, _ = chaotic_from(judgement.measures, pair.largest)
+    noisy, sizes = lost_in_noise(judgement.measures, pair.largest)
     settled = len(chunk)
+    horizon = 0 if pair.chaotic else len(chunk)
     steadied = False
-    for step in range(len(chunk) if calm is None or pair.chaotic else calm):
+    for step in range(len(chunk)):
+        if pair.lost is not None or pair.chaotic:
+            break
         alarmed = bool(_alarms(judgement.part(slice(step, step + 1))).any())
         suspect = not steadied and bool((disproportionate(judgement.measures)[step] & ~pair.missing).any())
-        if pair.lost is not None or pair.chaotic or not (alarmed or suspect):
+        if not (alarmed or suspect or noisy[step].any()):
             continue
-        steadied = steadied or not alarmed
         moment = Moment(
             chunk=chunk.part(step, step + 1),
             before=[_state_before(chunk, rows[i], before[i], step) for i in range(len(rows))],
             rows=[{precision: values[step : step + 1] for precision, values in side.items()} for side in rows],
         )
+        if inherits_noise(pair, moment, noisy[step], sizes[step]):
+            pair.chaotic, horizon = True, step
+            break
+        if not (alarmed or suspect):
+            continue
+        steadied = steadied or not alarmed
         outcome = explain(pair, moment, judgement.part(slice(step, step + 1)))
         if outcome is Outcome.RESYNCHRONISE:
             settled = step + 1
@@ -84,7 +92,8 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
             break
     steps = slice(0, settled)
     judgement = judgement.part(steps)
-    _mark_chaos(pair, judgement)
+    pair.largest = sizes[settled - 1] if settled else pair.largest
+    _mark_chaos(pair, judgement.part(slice(horizon, None)))
     _mark_lost(pair, judgement)
     kept: list[Rows] = [{precision: values[steps] for precision, values in side.items()} for side in rows]
     return Watched(chunk=chunk.part(0, settled), judgement=judgement, reference=kept[0], candidate=kept[1])
@@ -110,16 +119,8 @@ def _state_before(chunk: Chunk, rows: Rows, before: Rows, step: int) -> Rows:
 
 
 def _mark_chaos(pair: Pair, judgement: Judgement) -> None:
-    """From the chaos horizon on nothing but identity can be judged; what was lost before stays lost."""
-    if not len(judgement.verdict):
-        return
-    first, pair.largest = chaotic_from(judgement.measures, pair.largest)
-    if pair.chaotic:
-        first = 0
-    if first is not None and pair.lost is None:
-        pair.chaotic = True
-        rest = judgement.part(slice(first, None))
-        rest.mark((rest.verdict != IDENTICAL) & ~pair.missing, UNDECIDED, "chaotic")
+    """From the chaos horizon on nothing but identity can be judged."""
+    judgement.mark((judgement.verdict != IDENTICAL) & ~pair.missing, UNDECIDED, "chaotic")
 
 
 def _mark_lost(pair: Pair, judgement: Judgement) -> None:

@@ -99,8 +99,9 @@ def test_a_difference_exits_1_and_says_where(one: str, tmp_path: Path) -> None:
 
 def test_nothing_decided_exits_3(one: str, tmp_path: Path) -> None:
     code = """
-import harness.watching as w
-w.chaotic_from = lambda measures, largest: (0, largest)
+import harness.judging as j, harness.watching as w
+j.CHAOS = -1.0
+w.inherits_noise = lambda *noise: True
 """
     assert gradparity(*TOY, "--frameworks", one, "--out", "here", cwd=tmp_path, code=code).returncode == 3
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from pyarrow import dataset, parquet
 
@@ -19,8 +20,13 @@ SCHEMA = 1
 REFERENCE = "numpy"
 """The name of the reference's own runs in convergence.parquet."""
 
+SAMPLE_ROWS = 60_000
+"""Medians are taken over about so many rows, evenly spread over the steps; counts and extremes over all."""
+
 GRADIENTS = ("activation_gradient", "gradient")
 _TEXT = ["case", "framework", "kind", "name", "verdict", "because"]
+_COUNTED = ["case", "framework", "verdict", "because"]
+_QUANTITY = ["case", "framework", "name"]
 _CONVERGENCE = ["case", "framework", "step", "loss", "distance32", "distance64"]
 
 
@@ -49,12 +55,24 @@ def read_run(folder: Path) -> Run:
     Raises ValueError where a file or column is missing or the header is not one that this version reads.
     """
     header = _header(folder / "run.json")
-    table = _table(folder / "frame.parquet", [*_TEXT, "step", "ratio"])
+    path = folder / "frame.parquet"
+    counts, ratios, sampled, different = [], [], [], []
+    every = -(-_file(path).metadata.num_rows // SAMPLE_ROWS) or 1
+    for part in _groups(path, [*_TEXT, "step", "ratio"]):
+        counts.append(part.groupby(_COUNTED, observed=True, sort=False).size().reset_index(name="rows"))
+        gradients = _gradients(part)
+        ratios.append(
+            gradients.groupby(_QUANTITY, observed=True, sort=False).agg(
+                worst=("ratio", "max"), different=("different", "any")
+            )
+        )
+        sampled.append(gradients.loc[gradients["step"] % every == 0, [*_QUANTITY, "ratio"]])
+        different.append(part[part["verdict"] == "different"].drop_duplicates(_QUANTITY))
     return Run(
         header=header,
-        counts=_counts(table),
-        ratios=_ratios(table),
-        divergences=_divergences(folder / "frame.parquet", table, header["summary"]),
+        counts=_together(counts).groupby(_COUNTED, observed=True, sort=False)["rows"].sum().reset_index(),
+        ratios=_ratios(_together([part.reset_index() for part in ratios]), _together(sampled)),
+        divergences=_divergences(path, _together(different, ignore_index=False), header["summary"]),
         convergence=_table(folder / "convergence.parquet", _CONVERGENCE).sort_values("step", kind="stable"),
     )
 
@@ -77,12 +95,19 @@ def _table(path: Path, columns: list[str]) -> Frame:
     absent = [column for column in columns if column not in schema.names]
     if absent:
         raise ValueError(f"{path} has no column {', '.join(absent)}")
-    text = [column for column in columns if column in _TEXT]
-    table = parquet.read_table(path, columns=columns, read_dictionary=text)
-    empty = [column for column in text if table[column].null_count]
+    table = parquet.read_table(path, columns=columns)
+    _refuse_empty(path, table)
+    return table.to_pandas()
+
+
+def _refuse_empty(path: Path, table: pa.Table) -> None:
+    empty = [column for column in table.column_names if column in _TEXT and table[column].null_count]
     if empty:  # grouping would drop such rows without a word
         raise ValueError(f"{path} has empty cells in {', '.join(empty)}")
-    return table.to_pandas()
+
+
+def _file(path: Path) -> parquet.ParquetFile:
+    return parquet.ParquetFile(_present(path))
 
 
 def _present(path: Path) -> Path:
@@ -91,25 +116,44 @@ def _present(path: Path) -> Path:
     return path
 
 
-def _counts(table: Frame) -> Frame:
-    keys = ["case", "framework", "verdict", "because"]
-    return table.groupby(keys, observed=True, sort=False).size().reset_index(name="rows")
+def _groups(path: Path, columns: list[str]) -> Iterator[Frame]:
+    """The frame one row group after another, as plain text columns, each row indexed by its place in the file."""
+    file, place = _file(path), 0
+    absent = [column for column in columns if column not in file.schema_arrow.names]
+    if absent:
+        raise ValueError(f"{path} has no column {', '.join(absent)}")
+    for group in range(max(file.num_row_groups, 1)):
+        table = file.read_row_group(group, columns=columns) if file.num_row_groups else file.read(columns=columns)
+        _refuse_empty(path, table)
+        part = table.to_pandas()
+        part.index += place
+        place += len(part)
+        yield part
 
 
-def _ratios(table: Frame) -> Frame:
-    rows = table[table["kind"].isin(GRADIENTS)]
+def _together(parts: list[Frame], ignore_index: bool = True) -> Frame:
+    """Parts as one frame; categories of different row groups become text."""
+    text = [part.astype(dict.fromkeys(part.columns.intersection(_TEXT), "str")) for part in parts]
+    return pd.concat(text, ignore_index=ignore_index)
+
+
+def _gradients(part: Frame) -> Frame:
+    rows = part[part["kind"].isin(GRADIENTS)]
     ratio = rows["ratio"].where(rows["because"] != "missing").mask(rows["because"] == "nonfinite", np.inf)
-    rows = rows.assign(ratio=ratio, different=rows["verdict"] == "different")
-    grouped = rows.groupby(["case", "framework", "name"], observed=True, sort=False)
-    return grouped.agg(median=("ratio", "median"), worst=("ratio", "max"), different=("different", "any")).reset_index()
+    return rows.assign(ratio=ratio, different=rows["verdict"] == "different")
+
+
+def _ratios(parts: Frame, sampled: Frame) -> Frame:
+    whole = parts.groupby(_QUANTITY, sort=False).agg(worst=("worst", "max"), different=("different", "any"))
+    whole.insert(0, "median", sampled.groupby(_QUANTITY, sort=False)["ratio"].median())
+    return whole.reset_index()
 
 
 def _divergences(
-    path: Path, table: Frame, summary: list[Mapping[str, Any]]
+    path: Path, different: Frame, summary: list[Mapping[str, Any]]
 ) -> dict[tuple[str, str], Mapping[str, Any]]:
     """The row that the summary states, else the earliest `different` one (slots are a note, never a divergence)."""
     places: dict[tuple[str, str], int] = {}
-    different = table[table["verdict"] == "different"]
     for entry in summary:
         pair = entry["case"], entry["framework"]
         rows = different[(different["case"] == pair[0]) & (different["framework"] == pair[1])]
@@ -119,5 +163,7 @@ def _divergences(
             rows = rows[rows["kind"] != "slot"]
         if len(rows):
             places[pair] = int(rows["step"].idxmin())
+    if not places:  # taking no rows would still read the file
+        return {}
     found = dataset.dataset(path).take(pa.array(list(places.values()), pa.int64())).to_pylist()
     return dict(zip(places, found, strict=True))
