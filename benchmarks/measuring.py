@@ -11,18 +11,20 @@ import numpy as np
 from benchmarks.nets import Net
 from harness.case import CannotExpress, Case, Precision
 from harness.comparing import Measures
+from harness.conventions import TORCH, resolve
 from harness.explaining import noise_samples
 from harness.investigating import Job, pair_up, prepare
-from harness.judging import BECAUSE, DIFFERENT, Judgement, K, is_null, proportion
+from harness.judging import BECAUSE, UNDECIDED, Judgement, K, is_null, proportion
 from harness.layout import layout_of
 from harness.pair import Moment, Pair
 from harness.running import Side, chunks
 from harness.summary import Findings
 from harness.watching import watch
 from reference import training
-from reference.optimizers import update_rule
+from reference.optimizers import initial_slots, update_rule
 
 EXPLAINED = ("kink", "null", "leak")
+OVER = {f"over_{k}": k for k in (1, 3, 10, 30, 100)}
 Row = dict[str, object]
 
 
@@ -70,7 +72,7 @@ def _rounding(pair: Pair, judgements: list[Judgement]) -> Row:
     ratios, shrink = np.concatenate(before), np.concatenate(shrinks)
     return {
         "cells": len(ratios),
-        **{f"over_{k}": int((ratios > k).sum()) for k in (1, 3, 10, 30, 100)},
+        **{name: int((ratios > k).sum()) for name, k in OVER.items()},
         "ratio_before": _largest(ratios),
         "ratio_after": _largest(np.concatenate(after)),
         "shrink": float(np.median(shrink)) if len(shrink) else np.nan,
@@ -92,10 +94,9 @@ def _own_noises(pair: Pair, net: Net) -> list[np.ndarray]:
 def _noise(pair: Pair, measures: Measures, own: list[np.ndarray]) -> Row:
     """How far one side's own noise at the first step is out of proportion to the other's."""
     first = measures.part(slice(0, 1))
-    proportions = np.where(pair.missing, 0, proportion(*own, first.grain).min(axis=0))
+    proportions = np.where(pair.missing, 0, proportion(own[0], own[1], first.grain).min(axis=0))
     worst = int(np.argmax(np.nan_to_num(proportions, nan=0.0)))
     return {
-        "proportion_once": _largest(_proportion(first)[:, ~pair.missing]),
         "proportion_own": _largest(proportions),
         "proportion_at": measures.layout.quantities[worst].name,
     }
@@ -150,39 +151,47 @@ class Planted:
             row[layout.state] = self.state
 
 
-def planted(net: Net, conventions_of: str, excess: float, rng: np.random.Generator) -> Row:
+def planted(net: Net, excess: float, rng: np.random.Generator) -> Row:
     """The reference beside itself with 1 + excess planted into a parameter's gradient: it is to be found there."""
     job = job_of(net)
-    pair = pair_up(job, conventions_of)
+    case = resolve(job.case, TORCH)  # finite where a probability saturates
     name = f"dL/d{rng.choice(list(job.layout.parameter_shapes))}"
-    start = partial(Planted, name, 1 + excess)
-    pair = replace(
-        pair,
-        candidate=Side(name="planted", case=pair.case, start=start, state=pair.start, missing={}),
-        missing=np.zeros_like(pair.missing),
+    state = np.concatenate([job.parameters, initial_slots(case.optimizer, len(job.parameters))])
+
+    def reference(of: Case) -> Side:
+        return Side(name="reference", case=of, start=training.start, state=state, missing={})
+
+    pair = Pair(
+        reference=reference(case),
+        candidate=Side(name="planted", case=case, start=partial(Planted, name, 1 + excess), state=state, missing={}),
+        missing=np.zeros(len(job.layout.quantities), bool),
+        start=state,
+        restart_reference=reference,
     )
     findings = Findings(pair)
-    measures, alarmed = None, False
+    judgements: list[Judgement] = []
     for watched in watch(pair, job.data):
         findings.observe(watched)
-        if measures is None:
-            at = [quantity.name for quantity in watched.chunk.layout.quantities].index(name)
-            measures = watched.judgement.measures.part(slice(0, 1))
-            alarmed = bool(watched.judgement.verdict[0, at] == DIFFERENT)
-            before = float(_unconfirmed(measures)[0, at])
-    assert measures is not None
-    row = findings.row()
-    size = measures.size[0, at]
-    first = row["first_divergence"] or {"name": "", "step": 0}
+        judgements.append(watched.judgement)
+    row, first = findings.row(), judgements[0].measures.part(slice(0, 1))
+    where = row["first_divergence"] or {"name": "", "step": 0}
+    at = [quantity.name for quantity in first.layout.quantities].index(name)
+    size = float(first.size[0, at])
+    if size == 0 or is_null(first)[0, at]:
+        unfit = "exact zero"
+    elif not np.isfinite(first.noise[0, at]):
+        unfit = "overflow"
+    else:
+        unfit = "chaotic" if judgements[0].verdict[0, at] == UNDECIDED else ""
     return {
-        **{name: row[name] for name in ("verdict", "because", "chaotic_from")},
+        **{column: row[column] for column in ("verdict", "because", "chaotic_from")},
         "planted": name,
         "excess": excess,
-        "found": int(alarmed and first["name"] == name and first["step"] == 0),
-        "quantity": first["name"],
-        "step": first["step"],
-        "ratio_before": before,
-        "ratio_after": float(measures.ratio[0, at]),
-        "relative_noise": float(measures.noise_reference[0, at] / size) if size else np.nan,
-        "exact_zero": int(size == 0 or bool(is_null(measures)[0, at])),
+        "found": int(where["name"] == name and where["step"] == 0),
+        "unfit": unfit,
+        "relative_noise": float(first.noise_reference[0, at]) / size if size else np.nan,
+        "quantity": where["name"],
+        "step": where["step"],
+        "ratio_before": float(_unconfirmed(first)[0, at]),
+        "ratio_after": float(first.ratio[0, at]),
     }

@@ -189,7 +189,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _pick(rng: np.random.Generator, options: Sequence[T]) -> T:
-    return options[rng.integers(len(options))]
+    return options[int(rng.integers(len(options)))]
 
 
 def describe(net: Net) -> dict[str, object]:

@@ -94,6 +94,11 @@ def _check(case: Case) -> None:
     for fields in computed.values():  # Keras takes any value of these
         _ = fields.pop("epsilon", None), fields.pop("initial_accumulator", None)
     loss, last, kind = case.loss, case.nodes[-1].op, type(case.loss).__name__
+    other = {BinaryCrossEntropy: Softmax, CategoricalCrossEntropy: Sigmoid}.get(type(loss))
+    if other and isinstance(last, other):  # keras 3.15: _get_logits takes the logits behind either (_keras_logits)
+        raise CannotExpress(
+            f"keras computes {kind} from the logits behind the final {other.__name__}, the case does not"
+        )
     if isinstance(loss, BinaryCrossEntropy | CategoricalCrossEntropy):
         computed[kind]["clip_probability"] = keras.config.epsilon()
         if loss.reads == "logits" and isinstance(last, Sigmoid | Softmax):

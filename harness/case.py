@@ -93,7 +93,7 @@ class Add:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polynomial:
-    """f(u, v) = sum of c u^i v^j over terms (c, i, j), at each of `points` points; parameter (points, 2), output (points,)."""
+    """f(u, v) = sum of c u^i v^j over terms (c, i, j) at each point; parameter (points, 2), output (points,)."""
 
     terms: Annotated[tuple[tuple[float, int, int], ...], MinLen(1)]
     points: Annotated[int, Gt(0)]

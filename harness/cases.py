@@ -145,8 +145,11 @@ def _other_cases() -> list[Case]:
             TUTORIAL,
             name="digits-softmax",
             summary="a softmax classifier 64-32-10 on digits, momentum",
-            nodes=(dense("z1", 32, 1), Node(name="a1", op=LeakyReLU(negative_slope=0.01, slope_at_zero=NATIVE)))
-            + (dense("logits", 10, 2),),
+            nodes=(
+                dense("z1", 32, 1),
+                Node(name="a1", op=LeakyReLU(negative_slope=0.01, slope_at_zero=NATIVE)),
+                dense("logits", 10, 2),
+            ),
             loss=CLASSES,
             optimizer=sgd(0.05, 0.9),
             data="digits",
@@ -175,8 +178,13 @@ def _other_cases() -> list[Case]:
             TUTORIAL,
             name="ill-conditioned",
             summary="a net that starts with weights of size 30: saturated, with gradients of all sizes",
-            nodes=(dense("z1", 16, 1), Node(name="a1", op=Tanh()), dense("z2", 8, 2), Node(name="a2", op=Tanh()))
-            + (dense("yhat", 1, 3),),
+            nodes=(
+                dense("z1", 16, 1),
+                Node(name="a1", op=Tanh()),
+                dense("z2", 8, 2),
+                Node(name="a2", op=Tanh()),
+                dense("yhat", 1, 3),
+            ),
             loss=SQUARES,
             data="diabetes",
             optimizer=sgd(1e-5),
@@ -216,8 +224,14 @@ def _other_cases() -> list[Case]:
             TUTORIAL,
             name="toy-animals",
             summary="the article's kind of toy: eight animals, three features on a 0.1 grid, one at a time",
-            nodes=(dense("z1", 4, 1), Node(name="a1", op=ReLU()), dense("z2", 3, 2), Node(name="a2", op=ReLU()))
-            + (dense("z3", 1, 3), Node(name="yhat", op=Sigmoid())),
+            nodes=(
+                dense("z1", 4, 1),
+                Node(name="a1", op=ReLU()),
+                dense("z2", 3, 2),
+                Node(name="a2", op=ReLU()),
+                dense("z3", 1, 3),
+                Node(name="yhat", op=Sigmoid()),
+            ),
             data="toy",
             batching=Batching(size=1),
             steps=200,

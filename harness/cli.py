@@ -1,4 +1,4 @@
-"""The command `gradparity`. Only click on the way to --help; everything else is imported by the command that needs it."""
+"""The command `gradparity`. Only click on the way to --help; each command imports what it needs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SETTINGS = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "NVIDIA_TF32_OVERRIDE": "0",
 }
-"""Defaults of the tool's own runs, read by the frameworks when they are imported; what the user has set stays. One thread
-each: reproducible, and a spinning OpenMP thread beside a busy neighbour is 60 to 300 times slower. TF32 off."""
+"""Defaults of the tool's own runs, read by the frameworks when they are imported; what the user has set stays. One
+thread each: reproducible, and a spinning OpenMP thread beside a busy neighbour is 60 to 300 times slower. TF32 off."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -117,7 +117,7 @@ def scorer(case: Case, data: Data) -> Callable[[np.ndarray], float]:
 
 
 def end_point(case: Case, data: Data, parameters: np.ndarray) -> str:
-    """Minimum, saddle, maximum or still moving; a landscape's points are classified one by one, a network as a whole."""
+    """Minimum, saddle, maximum or still moving, for each point of a landscape, for a network as a whole."""
     op = case.nodes[0].op
     if isinstance(op, Polynomial):
         return ", ".join(classify_point(op, point) for point in parameters.reshape(op.points, 2))

@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """x (examples, features) and y (examples, outputs) float64 holding float32 values; class indices y (examples,) int64.
+    """x (examples, features) and y (examples, outputs), float64 holding float32 values; y (examples,) int64, classes.
 
     The test part never trains; `task` says which score it gets.
     """

@@ -1,4 +1,4 @@
-"""A case in words: formulas of its nodes, of the chain rule and of the update, its conventions, the machine it ran on."""
+"""A case in words: formulas of its nodes, of the chain rule and of the update, its conventions, its machine."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def loss_formula(case: Case) -> str:
 
 
 def gradient_formula(case: Case, name: str) -> str:
-    """The chain rule for dL/d<name>: what reads a node hands back, summed; for parameters what their nodes hand them."""
+    """The chain rule for dL/d<name>: what its readers hand back, summed; for parameters, what their nodes hand them."""
     wired = list(wire(case))
     nodes = {node.name for node in case.nodes}
     if name == case.nodes[-1].name or (reads_fused_logits(case) and name == wired[-1][1][0]):

@@ -36,13 +36,13 @@ BACKPROPAGATION = """\
 Backpropagation computes a gradient: dL/dW for every parameter, by the chain rule, from the loss back to the input.
 It needs one forward pass (its activations are reused), the loss, and the derivative of every operation; its input is a
 batch of examples, its output as many numbers as there are parameters, at about twice the cost of the forward pass.
-What can go wrong: a wrong derivative, a missing sum over the batch, a gradient that vanishes, explodes or meets a kink."""
+What can go wrong: a wrong derivative, a missing sum over the batch, gradients that vanish, explode or meet a kink."""
 
 GRADIENT_DESCENT = """\
 Gradient descent uses a gradient: W := W - lr dL/dW, b := b - lr db, step after step, until the loss stops falling.
 It comes second: it needs the gradient (from backpropagation or anything else), a learning rate and a start. How many
 examples a gradient averages is the batching: one (stochastic), some (mini-batch) or all (batch).
-What can go wrong: a rate too large or too small, local minima, saddle points, plateaus, an optimizer's own conventions."""
+What can go wrong: a rate too large or too small, local minima, saddle points, plateaus, an optimizer's conventions."""
 
 
 def explain_case(case: Case, frameworks: Sequence[str] | None = None) -> list[Line]:

@@ -18,7 +18,7 @@ class Pair:
 
     plain: the reference without the proven leak, once there is one (`reference` then has it).
     start: the flat state (parameters, slots) both began from.
-    lost: None while the run can be trusted; then why not ("" after a difference): later rows speak by their ratio alone.
+    lost: None while the run can be trusted, then why not ("" for a difference); later rows speak by their ratio alone.
     """
 
     reference: Side

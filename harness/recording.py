@@ -182,10 +182,11 @@ def read_frame(path: Path, limit: int = ROWS_IN_MEMORY) -> pd.DataFrame:
         frame = file.read().to_pandas()
         frame.attrs["thinned_to_every"] = 1
         return frame
-    kept, extremes = [], pd.DataFrame()
+    kept: list[Any] = []
+    extremes: Any = pd.DataFrame()
     quantity = ["case", "framework", "name"]
     for group in range(file.num_row_groups):
-        part = file.read_row_group(group).to_pandas()
+        part: Any = file.read_row_group(group).to_pandas()
         kept.append(part[part["step"] % every == 0])
         worst = part.loc[part.groupby(quantity, observed=True)["ratio"].idxmax().dropna()]
         first = part[part["verdict"] == "different"].drop_duplicates(quantity)

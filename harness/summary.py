@@ -64,12 +64,13 @@ class Findings:
         at = f" at {index}" if index else ""
         because = BECAUSE[judgement.because[step, i]]
         words = f" ({because})" if because else ""
+        at_step = watched.chunk.first + step
         text = (
-            f"{quantity.kind.replace('_', ' ')} {quantity.name} at step {watched.chunk.first + step}: different{words}, "
+            f"{quantity.kind.replace('_', ' ')} {quantity.name} at step {at_step}: different{words}, "
             f"worst {shown.d64[step, i]:.2g}{at} of {shown.size[step, i]:.2g}, "
             f"rounding explains {shown.budget[step, i]:.2g}"
         )
-        return {"name": quantity.name, "step": watched.chunk.first + step, "text": text}
+        return {"name": quantity.name, "step": at_step, "text": text}
 
     def row(self) -> dict[str, Any]:
         """The summary's columns that the comparison itself knows."""

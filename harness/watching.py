@@ -52,7 +52,7 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
 
     Returns the steps settled so: all of them, or those up to one after which the sides had to restart.
     """
-    before: list[Rows] = [dict(side.states) for side in pair.sides]
+    before: list[Rows] = [side.states for side in pair.sides]
     rows = [side.advance(chunk) for side in pair.sides]
     judgement = _judge(pair, chunk, rows)
     noisy, sizes = lost_in_noise(judgement.measures, pair.largest)

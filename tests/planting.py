@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -113,24 +114,28 @@ class Rewired:
 class Found:
     """What watching a planted pair found: its summary row, and the verdict and because of every quantity and step."""
 
-    row: Mapping[str, object]
+    row: Mapping[str, Any]
     names: tuple[str, ...]
     verdicts: np.ndarray
     becauses: np.ndarray
 
     @property
-    def verdict(self) -> object:
+    def verdict(self) -> str:
         return self.row["verdict"]
 
     @property
-    def because(self) -> object:
+    def because(self) -> str:
         return self.row["because"]
+
+    @property
+    def notes(self) -> list[str]:
+        return self.row["notes"]
 
     @property
     def first(self) -> tuple[str, int] | None:
         """First divergence: quantity and step."""
         divergence = self.row["first_divergence"]
-        return divergence and (divergence["name"], divergence["step"])  # type: ignore[index, return-value]
+        return divergence and (divergence["name"], divergence["step"])
 
     def at(self, name: str, step: int) -> tuple[str, str]:
         """Verdict and because of one quantity at one step."""
@@ -148,11 +153,8 @@ def watched(
 ) -> Found:
     """Reference and candidate on a resolved case from the same start, watched to the end."""
     data = data or examples(case)
-    layout = layout_of(case, (1, *data.x.shape[1:]))
-    if parameters is None:
-        drawn = training.initial_parameters(case, layout.parameter_shapes)
-        parameters = np.concatenate([drawn[name].ravel() for name in layout.parameter_shapes])
-    parameters = parameters.astype(np.float32).astype(np.float64)
+    layout = layout_of(case, (1, FEATURES))
+    parameters = (flat(case) if parameters is None else parameters).astype(np.float32).astype(np.float64)
     state = np.concatenate([parameters, initial_slots(case.optimizer, len(parameters))])
 
     def reference(of: Case) -> Side:
@@ -176,6 +178,12 @@ def watched(
         verdicts=np.concatenate(verdicts),
         becauses=np.concatenate(becauses),
     )
+
+
+def flat(case: Case) -> np.ndarray:
+    """The case's initial parameters, in layout order."""
+    drawn = training.initial_parameters(case, layout_of(case, (1, FEATURES)).parameter_shapes)
+    return np.concatenate([array.ravel() for array in drawn.values()]).astype(np.float64)
 
 
 def examples(case: Case, count: int = 32, seed: int = 1, grid: float = 0.0) -> Data:

@@ -32,7 +32,8 @@ def test_identical_or_rounding_over_200_steps(framework: Framework, framework_na
         pair = pair_up(job, framework_name)
     except CannotExpress as reason:
         pytest.fail(f"{framework_name} cannot express the named case: {reason}")
-    steps, largest, worst = 0, 0.0, 0.0
+    steps = 0
+    largest, worst = np.zeros((2, len(job.layout.quantities)))
     for watched in watch(pair, job.data):
         judgement = watched.judgement
         good = (judgement.verdict == IDENTICAL) | (judgement.verdict == ROUNDING)

@@ -61,7 +61,7 @@ def test_explain_shows_every_quantity_of_the_tutorial(one: str, tmp_path: Path) 
     done = gradparity("explain", "tutorial-batch", "--frameworks", one, cwd=tmp_path)
     assert done.returncode == 0
     shown = [line.split()[0] for line in done.stdout.splitlines() if line.startswith(" ") and line.strip()]
-    backward = "yhat z3 a2 W3 b3 z2 a1 W2 b2 z1 W1 b1".split()
+    backward = ["yhat", "z3", "a2", "W3", "b3", "z2", "a1", "W2", "b2", "z1", "W1", "b1"]
     start = shown.index("dL/dyhat")
     assert shown[start : start + 12] == [f"dL/d{name}" for name in backward]
     assert shown.index("z1") < shown.index("L") < start < shown.index("update:W1") < shown.index("W1")

@@ -1,0 +1,202 @@
+"""The frameworks' own training loops on the tutorial network, as their users write them: they train and record nothing.
+
+Each function here takes x (steps, batch, 30) and y (steps, batch, 1) and returns loops by name, each training all the
+steps once. The first is the simple one, a call per step; the others are what the framework offers to be faster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+RATE = 0.05
+WIDTHS = (30, 16, 8, 1)
+
+Loop = Callable[[], object]
+Loops = dict[str, Loop]
+
+
+def pytorch(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
+    import torch
+    from torch import nn
+
+    dtype = getattr(torch, x.dtype.name)
+    layers = [layer for sizes in zip(WIDTHS, WIDTHS[1:], strict=False) for layer in (nn.Linear(*sizes), nn.ReLU())]
+    model = nn.Sequential(*layers[:-1], nn.Sigmoid()).to(dtype)
+    loss_of = nn.BCELoss()
+    xs, ys = torch.tensor(x), torch.tensor(y)
+
+    def loop(optimizer: Any, objective: Any, update: Any) -> Loop:
+        def run() -> None:
+            for x_t, y_t in zip(xs, ys, strict=True):
+                optimizer.zero_grad()
+                loss = objective(x_t, y_t)
+                loss.backward()
+                update()
+
+        return run
+
+    def objective(x_t: Any, y_t: Any) -> Any:
+        return loss_of(model(x_t), y_t)
+
+    plain, fused = (torch.optim.SGD(model.parameters(), RATE, fused=fused) for fused in (False, True))
+    loops = {"eager": loop(plain, objective, plain.step)}
+    if fast:
+        compiled = torch.compile(objective)
+        loops["eager, fused optimizer"] = loop(fused, objective, fused.step)
+        loops["compiled model"] = loop(plain, compiled, plain.step)
+        loops["compiled model, fused optimizer"] = loop(fused, compiled, fused.step)
+        loops["compiled model and optimizer"] = loop(plain, compiled, torch.compile(plain.step))
+    return loops
+
+
+def keras(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
+    import keras
+
+    steps, batch = x.shape[:2]
+    xs, ys = x.reshape(-1, x.shape[-1]), y.reshape(-1, 1)
+
+    def compiled(**settings: Any) -> Any:
+        with _floatx(x.dtype.name):
+            layers = [keras.layers.Dense(units, activation="relu") for units in WIDTHS[1:-1]]
+            model = keras.Sequential([keras.Input(WIDTHS[:1]), *layers, keras.layers.Dense(1, activation="sigmoid")])
+            model.compile(keras.optimizers.SGD(RATE), "binary_crossentropy", **settings)
+        return model
+
+    def by_step(model: Any) -> Loop:
+        def run() -> None:
+            with _floatx(x.dtype.name):
+                for x_t, y_t in zip(x, y, strict=True):
+                    model.train_on_batch(x_t, y_t)
+
+        return run
+
+    def by_epoch(model: Any) -> Loop:
+        def run() -> None:
+            with _floatx(x.dtype.name):
+                model.fit(xs, ys, batch_size=batch, shuffle=False, verbose=0)
+
+        return run
+
+    loops = {"train_on_batch": by_step(compiled(jit_compile=False))}
+    if fast:
+        loops["train_on_batch, jit"] = by_step(compiled(jit_compile=True))
+        for jit in (False, True):
+            loops[f"fit{', jit' * jit}"] = by_epoch(compiled(jit_compile=jit))
+            loops[f"fit, all steps in one call{', jit' * jit}"] = by_epoch(
+                compiled(jit_compile=jit, steps_per_execution=steps)
+            )
+    return loops
+
+
+@contextlib.contextmanager
+def _floatx(precision: str):
+    import keras
+
+    before = keras.config.floatx()
+    keras.config.set_floatx(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+
+
+def tensorflow(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
+    import tensorflow as tf
+
+    dtype = tf.as_dtype(x.dtype)
+    rng = np.random.default_rng(0)
+    pairs = list(zip(WIDTHS, WIDTHS[1:], strict=False))
+    weights = [tf.Variable(tf.constant(rng.normal(0, fan_in**-0.5, (fan_in, units)), dtype)) for fan_in, units in pairs]
+    biases = [tf.Variable(tf.zeros(units, dtype)) for _, units in pairs]
+    variables = [*weights, *biases]
+    rate = tf.constant(RATE, dtype)
+
+    def train(x_t: Any, y_t: Any) -> None:
+        with tf.GradientTape() as tape:
+            a = x_t
+            for W, b in zip(weights[:-1], biases[:-1], strict=True):  # noqa: N806
+                a = tf.nn.relu(a @ W + b)
+            p = tf.sigmoid(a @ weights[-1] + biases[-1])
+            loss = -tf.reduce_mean(y_t * tf.math.log(p + 1e-7) + (1 - y_t) * tf.math.log(1 - p + 1e-7))
+        for variable, g in zip(variables, tape.gradient(loss, variables), strict=True):
+            tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=rate, delta=g)
+
+    def train_all(xs: Any, ys: Any) -> None:
+        for t in tf.range(tf.shape(xs)[0]):
+            train(xs[t], ys[t])
+
+    xs, ys = tf.constant(x), tf.constant(y)
+    batches = list(zip(xs, ys, strict=True))
+
+    def by_step(jit: bool) -> Loop:
+        step = tf.function(train, jit_compile=jit)
+        return lambda: [step(*batch) for batch in batches]
+
+    def at_once(jit: bool) -> Loop:
+        steps = tf.function(train_all, jit_compile=jit)
+        return lambda: steps(xs, ys)
+
+    loops = {"tf.function": by_step(False)}
+    if fast:
+        loops |= {"tf.function, jit": by_step(True), "loop in a graph": at_once(False)}
+        loops["loop in a graph, jit"] = at_once(True)
+    return loops
+
+
+def jax(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    double = x.dtype == np.float64
+    rng = np.random.default_rng(0)
+    optimizer = optax.sgd(RATE)
+    with jax.enable_x64(double):
+        parameters = [
+            (jnp.asarray(rng.normal(0, fan_in**-0.5, (fan_in, units)).astype(x.dtype)), jnp.zeros(units, x.dtype))
+            for fan_in, units in zip(WIDTHS, WIDTHS[1:], strict=False)
+        ]
+        first = parameters, optimizer.init(parameters)
+        xs, ys = jnp.asarray(x), jnp.asarray(y)
+        batches = list(zip(xs, ys, strict=True))
+
+    def objective(parameters: Any, x_t: Any, y_t: Any) -> Any:
+        a = x_t
+        for W, b in parameters[:-1]:  # noqa: N806
+            a = jax.nn.relu(a @ W + b)
+        W, b = parameters[-1]  # noqa: N806
+        p = jax.nn.sigmoid(a @ W + b)
+        return -jnp.mean(y_t * jnp.log(p + 1e-7) + (1 - y_t) * jnp.log(1 - p + 1e-7))
+
+    def train(state: Any, batch: Any) -> Any:
+        parameters, slots = state
+        updates, slots = optimizer.update(jax.grad(objective)(parameters, *batch), slots)
+        return optax.apply_updates(parameters, updates), slots
+
+    step = jax.jit(train)
+    scan = jax.jit(lambda state, batches: jax.lax.scan(lambda s, b: (train(s, b), None), state, batches)[0])
+
+    def by_step() -> None:
+        with jax.enable_x64(double):
+            state = first
+            for batch in batches:
+                state = step(state, batch)
+            _ = jax.block_until_ready(state)
+
+    def at_once() -> None:
+        with jax.enable_x64(double):
+            _ = jax.block_until_ready(scan(first, (xs, ys)))
+
+    return {"jit": by_step, **({"jit of a scan": at_once} if fast else {})}
+
+
+LOOPS: Mapping[str, Callable[[np.ndarray, np.ndarray, bool], Loops]] = {
+    "pytorch": pytorch,
+    "keras": keras,
+    "tensorflow": tensorflow,
+    "jax": jax,
+}
