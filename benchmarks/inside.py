@@ -1,28 +1,30 @@
 """`gradparity run ...` in this process with clocks round its parts: python -m benchmarks.inside FILE run ...
 
-Writes part -> seconds to FILE as JSON, each without the parts inside it.
+Writes part -> seconds to FILE as JSON, each part without those inside it.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
 from benchmarks.clocks import Clocks, Parts
 
-IMPORTS: Parts = {"importing frameworks": ("harness.cli:_import_quietly",)}
 PARTS: Parts = {
-    "data": ("harness.investigating:prepare",),
+    "preparing: cases, data": ("harness.investigating:prepare",),
     "comparing and judging": ("harness.watching:_judge",),
     "explaining alarms": ("harness.watching:explain",),
-    "summary and rows": ("harness.investigating:tidy", "harness.investigating:Findings.observe"),
-    "convergence": ("harness.investigating:Curve", "harness.convergence:Curve.observe", "harness.convergence:Curve.end"),
-    "recording": ("harness.recording:Recorder.add", "harness.recording:Recorder.finish", "harness.recording:read_frame"),
+    "summary and rows": ("harness.investigating:tidy", "harness.summary:Findings.observe"),
+    "convergence": (
+        "harness.investigating:Curve",
+        "harness.convergence:Curve.observe",
+        "harness.convergence:Curve.end",
+    ),
+    "recording": ("harness.recording:Recorder.add", "harness.recording:Recorder.finish"),
+    "reading the frame back": ("harness.investigating:read_frame",),
     "report": ("harness.recording:write_report",),
 }
 
@@ -31,11 +33,31 @@ def main() -> None:
     file, *arguments = sys.argv[1:]
     sys.argv = ["gradparity", *arguments]
     clocks = Clocks()
-    with clocks.running("the rest"):
+    with clocks.running("importing frameworks"):
+        import frameworks
         from harness import cli
 
-        imports = cli._import_quietly
-        with clocks.around(IMPORTS), patch.object(cli, "_import_quietly"):
-            pass
-        ...
-    Path(file).write_text(json.dumps(clocks.seconds), encoding="utf-8")
+        cli._import_quietly(frameworks.installed())
+    with clocks.running("importing the rest"):
+        import harness.investigating  # noqa: F401
+        from harness.running import Chunk, Rows, Side
+    advance = Side.advance
+    met: WeakKeyDictionary[Side, set[int]] = WeakKeyDictionary()
+
+    def advance_by_the_clock(side: Side, chunk: Chunk) -> Rows:
+        """A side traces and compiles in the first chunk of each batch size."""
+        sizes = met.setdefault(side, set())
+        part = "steps" if chunk.x.shape[1] in sizes else "first steps: tracing, compiling"
+        sizes.add(chunk.x.shape[1])
+        with clocks.running(f"{part}, {side.name}"):
+            return advance(side, chunk)
+
+    try:
+        with clocks.around(PARTS), patch.object(Side, "advance", advance_by_the_clock), clocks.running("the rest"):
+            cli.main()
+    finally:  # the command exits by itself
+        _ = Path(file).write_text(json.dumps(clocks.seconds), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -9,12 +9,16 @@ Compiling and tracing happen before the first round and do not count.
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import click
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.clocks import Clocks, Parts
 from benchmarks.loops import LOOPS, Loop
@@ -28,19 +32,22 @@ from harness.data import DATASETS
 from harness.investigating import Job, pair_up, prepare
 from harness.layout import layout_of
 from harness.pair import Pair
-from harness.recording import tidy
-from harness.running import Chunk, chunks
+from harness.recording import Recorder, tidy
+from harness.running import Chunk, chunks, steps_per_epoch
 from harness.summary import Findings
-from harness.watching import watch
+from harness.watching import Watched, watch
 from reference import training
 
 STEPS = {1: 512, 32: 320, 512: 64}
 """Steps of one round by batch size: at least tens of milliseconds, and whole epochs of the 512 examples."""
 
 PARTS: Parts = {
+    "{0.name}": ("harness.running:Side.advance",),
     "comparing": ("harness.watching:_judge",),
     "explaining": ("harness.watching:explain",),
-    "summary and rows": ("benchmarks.steps:tidy", "harness.summary:Findings.observe"),
+    "rows": ("benchmarks.steps:tidy", "benchmarks.steps:Findings.observe"),
+    "convergence": ("benchmarks.steps:Curve.observe",),
+    "writing": ("benchmarks.steps:Recorder.add",),
 }
 
 
@@ -100,7 +107,9 @@ def beside_torch(steps: int, rounds: int, save: bool) -> None:
     table = []
     for precision in PRECISIONS:
         ours, theirs = (median(seconds[f"{who} {precision}"]) / steps * 1e6 for who in ("reference", "torch"))
-        table.append({"precision": precision, "reference, us": ours, "torch, us": theirs, "torch / reference": theirs / ours})
+        table.append(
+            {"precision": precision, "reference, us": ours, "torch, us": theirs, "torch / reference": theirs / ours}
+        )
     show(
         "The reference's step beside torch's",
         table,
@@ -170,12 +179,12 @@ def beside_loops(
     )
 
 
-def _beside_loops(framework: str, size: int, steps: int, rounds: int, fast: bool):
+def _beside_loops(framework: str, size: int, steps: int, rounds: int, fast: bool) -> tuple[Row, dict[str, float]]:
     case = replace(TUTORIAL, batching=Batching(size=size), steps=steps)
     job = prepare(case, None, None, None)
     pair = pair_up(job, framework)
     examples = [np.concatenate(part) for part in zip(*[(c.x, c.y) for c in chunks(case, job.data)], strict=True)]
-    contenders: dict[str, Loop] = {"ours": lambda: follow(job, pair)}
+    contenders: dict[str, Loop] = {"ours": lambda: deque(follow(job, pair), maxlen=0)}
     for precision in PRECISIONS:
         for name, loop in LOOPS[framework](*(part.astype(precision) for part in examples), fast).items():
             contenders[f"{name}, {precision}"] = loop
@@ -191,10 +200,10 @@ def _beside_loops(framework: str, size: int, steps: int, rounds: int, fast: bool
         "simple loop, us": both[names[0]],
         "fastest": " / ".join(dict.fromkeys(name for _, name in fastest)),
     }
-    return row, _parts(job, pair, steps)
+    return row, _parts(job, pair)
 
 
-def follow(job: Job, pair: Pair) -> None:
+def follow(job: Job, pair: Pair) -> Iterator[tuple[Watched, pa.Table]]:
     """The harness's own path with warm sides, from the start of the case: run, compare, judge, make rows."""
     fresh = replace(pair, notes=[])
     for side in fresh.sides:
@@ -203,11 +212,24 @@ def follow(job: Job, pair: Pair) -> None:
     labels = {"case": job.case.name, "framework": pair.candidate.name, "mode": job.case.batching.mode}
     for watched in watch(fresh, job.data):
         findings.observe(watched)
-        _ = tidy(watched, labels, pair.candidate.missing, 1)
+        yield watched, tidy(watched, labels, pair.candidate.missing, steps_per_epoch(job.case, len(job.data.x)))
 
 
-def _parts(job: Job, pair: Pair, steps: int) -> dict[str, float]:
+def _parts(job: Job, pair: Pair) -> dict[str, float]:
+    """Microseconds a step by part, with what a run does besides: convergence and writing."""
     clocks = Clocks()
-    with clocks.around(PARTS), clocks.running("the rest"):
-        follow(job, pair)
-    sides = (Curve(job.case, job.data, side, job.layout) for side in (pair.reference, pair.candidate))
+    curves = [Curve(pair.case, job.data, side, job.layout) for side in (pair.reference, pair.candidate)]
+    with tempfile.TemporaryDirectory() as scratch, Recorder(Path(scratch) / "run") as recorder:
+        with clocks.around(PARTS), clocks.running("the rest"):
+            for watched, rows in follow(job, pair):
+                for curve, side_rows in zip(curves, (watched.reference, watched.candidate), strict=True):
+                    curve.observe(side_rows, watched)
+                recorder.add(rows)
+        with clocks.running("writing"):
+            recorder._close()
+    names = {pair.reference.name: "reference", pair.candidate.name: "framework"}
+    return {names.get(part, part): 1e6 * seconds / job.case.steps for part, seconds in clocks.seconds.items()}
+
+
+if __name__ == "__main__":
+    main()

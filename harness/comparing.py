@@ -27,7 +27,7 @@ UNDERFLOW = float(np.finfo(np.float32).tiny)  # noise below it is not seen: numb
 class Measures:
     """One chunk's numbers, each (steps, quantities) in the report order of the layout.
 
-    size_*: max norm in float64. spread: what confirmation found beyond the noise (0 until it ran), part of the budget.
+    size_*: max norm of the finite entries in float64. spread: what confirmation found beyond the noise (0 until it ran), part of the budget.
     same: bit for bit equal in both precisions.
     """
 
@@ -70,8 +70,7 @@ def compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
     """Measure a chunk: rows of both sides in both precisions, (steps, layout.size) each."""
     reference32, candidate32 = reference["float32"], candidate["float32"]
     reference64, candidate64 = reference["float64"], candidate["float64"]
-    size_reference = _largest(layout, np.abs(reference64))
-    size_candidate = _largest(layout, np.abs(candidate64))
+    size_reference, size_candidate = _size(layout, reference64), _size(layout, candidate64)
     d32, d64 = _difference(layout, reference32, candidate32), _difference(layout, reference64, candidate64)
     return Measures(
         layout=layout,
@@ -108,6 +107,14 @@ def _difference(layout: Layout, one: np.ndarray, other: np.ndarray) -> np.ndarra
     if np.isnan(largest).any():  # equal infinities (masks) are no difference; a NaN stays one, even against a NaN
         gap[one == other] = 0.0
         largest = _largest(layout, gap)
+    return largest
+
+
+def _size(layout: Layout, rows: np.ndarray) -> np.ndarray:
+    """Largest finite entry of each quantity: beside an infinity, which may be a mask, the others still count."""
+    largest = _largest(layout, np.abs(rows))
+    if not np.isfinite(largest).all():
+        largest = _largest(layout, np.where(np.isfinite(rows), np.abs(rows), 0.0))
     return largest
 
 

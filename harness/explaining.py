@@ -16,6 +16,7 @@ from harness.comparing import EPS32, EPS64, SHRINK, per_quantity
 from harness.hypotheses import (
     explained,
     float32_inside,
+    held_slopes,
     inherited_row,
     jittered_row,
     kink_row,
@@ -38,6 +39,7 @@ from harness.judging import (
 )
 from harness.pair import Moment, Pair
 from harness.running import Side
+from reference import training
 
 SAMPLES = 4
 NEARBY = 2.0**-9
@@ -60,15 +62,17 @@ def explain(pair: Pair, moment: Moment, judgement: Judgement) -> Outcome:
     if (judgement.because[judgement.verdict == DIFFERENT] != BECAUSE.index("")).any():
         pair.lost = ""  # not finite on one side: nothing to confirm
         return Outcome.GO_ON
-    if alarms_of(pair, judgement).any():
-        confirm(pair, moment, judgement)
     alarms = alarms_of(pair, judgement)
+    if alarms.any():
+        spreads = rounding_again(pair, moment, judgement)
+        if _irreproducible(pair, moment, K * (measures.budget + np.fmin(*spreads))):
+            judgement.mark(alarms, UNDECIDED, "nondeterministic")
+            pair.lost = "nondeterministic"
+            return Outcome.GO_ON
+        confirm(judgement, np.add(*spreads))
+        alarms = alarms_of(pair, judgement)
     if not alarms.any():
         _check_steadiness(pair, moment, judgement)
-        return Outcome.GO_ON
-    if _irreproducible(pair, moment, judgement):
-        judgement.mark(alarms, UNDECIDED, "nondeterministic")
-        pair.lost = "nondeterministic"
         return Outcome.GO_ON
     if explained(kink_row(pair, moment, judgement), moment, judgement):
         judgement.mark(alarms, ROUNDING, "kink")
@@ -106,21 +110,38 @@ def _adopt_leak(pair: Pair, constants: tuple[str, ...]) -> None:
 # --- luck -------------------------------------------------------------------------------------------------------
 
 
-def confirm(pair: Pair, moment: Moment, judgement: Judgement) -> None:
-    """Sample the step's rounding again; the largest found joins the budget of the alarmed quantities.
+def rounding_again(pair: Pair, moment: Moment, judgement: Judgement) -> list[np.ndarray]:
+    """Sample the step's rounding again: the largest found by quantity, (1, quantities), on either side.
 
     In three ways: in float64 with examples permuted and every input and parameter moved by at most an ulp; as float32
     noise (shrunk as the rule says) at points nearby; and with the reference's activations moved by at most an ulp, for
-    both sides.
+    both sides. A ReLU's mask that such a move flips is no rounding, it would excuse a bug of any size: within reach of a
+    kink the reference, with its derivatives held there, answers for both.
     """
-    measures = judgement.measures
-    spread = np.zeros_like(measures.spread)
-    for side, before, rows in moment.both(pair):
-        spread += _spread(side, before["float64"], rows["float64"], moment)
-        spread += noise_nearby(side, before["float64"], moment) * SHRINK
-    jittered = [jittered_row(pair, moment, np.random.default_rng(seed)) for seed in range(SAMPLES)]
+    slopes = held_slopes(pair, moment, judgement)
     reference = moment.rows[0]["float64"]
-    spread += 2 * np.max([per_quantity(moment.layout, reference, row) for row in jittered], axis=0)
+    jittered = [jittered_row(pair, moment, np.random.default_rng(seed), slopes) for seed in range(SAMPLES)]
+    jitter = np.max([per_quantity(moment.layout, reference, row) for row in jittered], axis=0)
+    if slopes:
+        held = Side(
+            name=pair.reference.name,
+            case=pair.case,
+            start=lambda case, precision: training.start(case, precision, slopes),
+            state=moment.before[0]["float64"],
+            missing={},
+        )
+        spreads = 2 * [_spread(held, moment.before[0]["float64"], reference, moment, shuffled=False)]
+    else:
+        spreads = [
+            _spread(side, before["float64"], rows["float64"], moment) for side, before, rows in moment.both(pair)
+        ]
+    noises = [noise_nearby(side, before["float64"], moment) * SHRINK for side, before, _ in moment.both(pair)]
+    return [spread + noise + jitter for spread, noise in zip(spreads, noises, strict=True)]
+
+
+def confirm(judgement: Judgement, spread: np.ndarray) -> None:
+    """Let the spread of the step's rounding join the budget of the alarmed quantities."""
+    measures = judgement.measures
     doubtful = (measures.ratio > K) & np.isfinite(spread)
     measures.spread[doubtful] = spread[doubtful]
     cleared = doubtful & (measures.ratio <= K)
@@ -128,15 +149,15 @@ def confirm(pair: Pair, moment: Moment, judgement: Judgement) -> None:
     judgement.mark(cleared & is_null(measures), ROUNDING, "null")
 
 
-def _spread(side: Side, state: np.ndarray, row: np.ndarray, moment: Moment) -> np.ndarray:
+def _spread(side: Side, state: np.ndarray, row: np.ndarray, moment: Moment, shuffled: bool = True) -> np.ndarray:
     """Largest change by quantity, (1, quantities), when examples are permuted and numbers moved by an ulp."""
     changes = []
     for seed in range(SAMPLES):
         rng = np.random.default_rng(seed)
-        order = rng.permutation(moment.chunk.x.shape[1])
+        order = rng.permutation(moment.chunk.x.shape[1]) if shuffled else np.arange(moment.chunk.x.shape[1])
         x, y = _moved(moment.chunk.x, EPS64, rng), moment.chunk.y
-        shuffled = replace(moment.chunk, x=x[:, order], y=y[:, order])
-        moved = side.retake(shuffled, "float64", _moved(state, EPS64, rng))
+        chunk = replace(moment.chunk, x=x[:, order], y=y[:, order])
+        moved = side.retake(chunk, "float64", _moved(state, EPS64, rng))
         back = np.argsort(order)
         for quantity in moment.layout.quantities:
             if quantity.batched:
@@ -172,9 +193,9 @@ def _float32(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32).astype(np.float64)
 
 
-def _irreproducible(pair: Pair, moment: Moment, judgement: Judgement) -> bool:
-    """True where a side, taking the same step from the same state again, does not come within the budget of itself."""
-    allowed = K * judgement.measures.budget
+def _irreproducible(pair: Pair, moment: Moment, allowed: np.ndarray) -> bool:
+    """True where a side, taking the same step from the same state again, does not come within `allowed` of itself. It
+    must come before `confirm`: the spread of a side that rolls dice is not its rounding."""
     for side, before, rows in moment.both(pair):
         again = side.retake(moment.chunk, "float64", before["float64"])
         if (per_quantity(moment.layout, rows["float64"], again) > allowed)[:, ~pair.missing].any():

@@ -16,10 +16,13 @@ from harness.case import Case, LeakyReLU, ReLU, wire
 from harness.comparing import EPS64, per_quantity
 from harness.judging import UNDECIDED, Judgement, K, is_null
 from harness.pair import Moment, Pair
-from harness.running import Rows, take
+from harness.running import take
 from reference import training
 from reference.constants import constants_of
 from reference.optimizers import update_rule
+
+Slopes = Mapping[str, np.ndarray]
+"""By ReLU or LeakyReLU node: derivatives that replace the ordinary ones where they are not NaN."""
 
 NUDGE = 2.0**-40
 """Relative move of the inputs: far above float64's rounding, far below float32's."""
@@ -34,7 +37,7 @@ def explained(row: np.ndarray | None, moment: Moment, judgement: Judgement) -> b
     return bool((left <= K * judgement.measures.budget)[decided].all())
 
 
-def _step(case: Case, moment: Moment, slopes: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+def _step(case: Case, moment: Moment, slopes: Slopes | None = None) -> np.ndarray:
     """The reference's row (1, size) from the candidate's own state, updated by the candidate's own gradients.
 
     Where it differs from the candidate's, forward, backward or update of this very step do. What rounding made of the
@@ -60,11 +63,11 @@ def _update(case: Case, moment: Moment, row: np.ndarray, gradients: np.ndarray, 
     row[layout.updates] = (state - before)[: len(W)]
 
 
-def jittered_row(pair: Pair, moment: Moment, rng: np.random.Generator) -> np.ndarray:
+def jittered_row(pair: Pair, moment: Moment, rng: np.random.Generator, slopes: Slopes) -> np.ndarray:
     """The reference's row (1, size) when every activation moves by at most an ulp, as another library's exp or tanh
     moves it. Where an activation saturates, no move of the step's inputs shows what that does to its derivative."""
     chunk, before = moment.chunk, moment.before[0]["float64"]
-    compiled = training.pass_of(pair.case, chunk.x.shape[1:], chunk.y.shape[1:], np.dtype(np.float64))
+    compiled = training.pass_of(pair.case, chunk.x.shape[1:], chunk.y.shape[1:], np.dtype(np.float64), slopes)
     tensors = compiled.tensors
     tensors.x[...], tensors.y[...] = chunk.x[0], chunk.y[0]
     tensors.row[moment.layout.state] = before
@@ -82,31 +85,55 @@ def jittered_row(pair: Pair, moment: Moment, rng: np.random.Generator) -> np.nda
 def kink_row(pair: Pair, moment: Moment, judgement: Judgement) -> np.ndarray | None:
     """The reference's step with the candidate's subgradients at ReLU inputs that rounding cannot tell from 0; None
     where there is no such input. Inputs that are exactly 0 on both sides are a tie, a convention, and left alone."""
-    layout, budget = moment.layout, judgement.measures.budget[0]
-    position = {quantity.name: i for i, quantity in enumerate(layout.quantities)}
-
-    def of(rows: Rows, name: str) -> np.ndarray:
-        quantity = layout.quantities[position[name]]
-        return rows["float64"][0, quantity.columns].reshape(quantity.shape)
-
     slopes: dict[str, np.ndarray] = {}
     readers = [name for _, reads in wire(pair.case) for name in reads]
-    for node, reads in wire(pair.case):
-        if not isinstance(node.op, ReLU | LeakyReLU) or reads[0] == "x":
-            continue
-        z, z_candidate = of(moment.rows[0], reads[0]), of(moment.rows[1], reads[0])
-        near = np.minimum(np.abs(z), np.abs(z_candidate)) <= K * budget[position[reads[0]]]
-        near &= (z != 0) | (z_candidate != 0)
+    for name, (op, read, near) in _near_kinks(pair, moment, judgement).items():
+        z_candidate = _shown(moment, 1, read)
+        near = near & ((z_candidate != 0) | (_shown(moment, 0, read) != 0))
         if near.any():
-            low = node.op.negative_slope if isinstance(node.op, LeakyReLU) else 0.0
+            low = _low(op)
             taken = np.where(z_candidate > 0, 1.0, low)
-            if readers.count(reads[0]) == 1:
-                da, dz = of(moment.rows[1], f"dL/d{node.name}"), of(moment.rows[1], f"dL/d{reads[0]}")
+            if readers.count(read) == 1:
+                da, dz = _shown(moment, 1, f"dL/d{name}"), _shown(moment, 1, f"dL/d{read}")
                 taken = np.clip(np.divide(dz, da, out=taken, where=da != 0), low, 1.0)
-            slopes[node.name] = np.where(near, taken, np.nan)
+            slopes[name] = np.where(near, taken, np.nan)
     if not slopes:
         return None
     return _step(pair.case, moment, slopes)
+
+
+def held_slopes(pair: Pair, moment: Moment, judgement: Judgement) -> Slopes:
+    """The reference's own derivatives at ReLU inputs that rounding cannot tell from 0, ties included."""
+    return {
+        name: np.where(near, np.where(_shown(moment, 0, read) > 0, 1.0, _low(op)), np.nan)
+        for name, (op, read, near) in _near_kinks(pair, moment, judgement).items()
+    }
+
+
+def _near_kinks(
+    pair: Pair, moment: Moment, judgement: Judgement
+) -> dict[str, tuple[ReLU | LeakyReLU, str, np.ndarray]]:
+    """By node: its op, the name of its input, and where that input is within rounding of 0 on some side."""
+    budget = judgement.measures.budget[0]
+    position = {quantity.name: i for i, quantity in enumerate(moment.layout.quantities)}
+    found: dict[str, tuple[ReLU | LeakyReLU, str, np.ndarray]] = {}
+    for node, reads in wire(pair.case):
+        if isinstance(node.op, ReLU | LeakyReLU) and reads[0] != "x":
+            z = np.minimum(np.abs(_shown(moment, 0, reads[0])), np.abs(_shown(moment, 1, reads[0])))
+            near = z <= K * budget[position[reads[0]]]
+            if near.any():
+                found[node.name] = node.op, reads[0], near
+    return found
+
+
+def _shown(moment: Moment, side: int, name: str) -> np.ndarray:
+    """A quantity of the reference's (0) or candidate's (1) step."""
+    quantity = moment.layout.find(name)
+    return moment.rows[side]["float64"][0, quantity.columns].reshape(quantity.shape)
+
+
+def _low(op: ReLU | LeakyReLU) -> float:
+    return op.negative_slope if isinstance(op, LeakyReLU) else 0.0
 
 
 def inherited_row(pair: Pair, moment: Moment) -> np.ndarray:
@@ -152,5 +179,5 @@ def float32_inside(pair: Pair, moment: Moment, judgement: Judgement, first: int)
         for side, before, rows in moment.both(pair)
     ]
     expected = np.abs(follows[0]).max()
-    resolvable = expected > 64 * EPS64 * judgement.measures.size[0, first]
+    resolvable = expected > K * judgement.measures.budget[0, first]
     return bool(resolvable and np.abs(follows[1] - follows[0]).max() > expected / 2)

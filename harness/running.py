@@ -93,7 +93,7 @@ class Side:
         self.case = case
         self.missing = missing
         self.steppers = {precision: start(case, precision) for precision in PRECISIONS}
-        self.states = {precision: state.astype(precision) for precision in PRECISIONS}
+        self.states: Rows = {precision: state.astype(precision) for precision in PRECISIONS}
         self.seconds = dict.fromkeys(PRECISIONS, 0.0)
         self.done = 0
         self._fastest = dict.fromkeys(PRECISIONS, math.inf)
