@@ -22,7 +22,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `benchmarks` is no installed package
 
-from benchmarks.measuring import EXPLAINED, OVER, Row, clean, planted
+from benchmarks.measuring import EXPLAINED, OVER, Row, clean, job_of, planted
 from benchmarks.nets import describe, draw
 from frameworks import installed
 from harness.cli import SETTINGS
@@ -46,7 +46,7 @@ COLUMNS = (
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports/calibration"), show_default=True)
 @click.option("--workers", default=2, show_default=True)
-@click.option("--every", default=3, show_default=True, help="Each n-th net runs beside a compiled framework as well.")
+@click.option("--every", default=5, show_default=True, help="Each n-th net runs beside a compiled framework as well.")
 @click.option("--resume", is_flag=True, help="Keep the nets that --out holds already.")
 def main(nets: int, seed: int, out: Path, workers: int, every: int, resume: bool) -> None:
     """Measure random nets and say how often clean pairs alarm and planted factors are missed."""
@@ -82,9 +82,10 @@ def beside(index: int, every: int) -> list[str]:
 def measure(seed: int, index: int, frameworks: Sequence[str]) -> list[Row]:
     """The rows of one net."""
     net = draw(seed, index)
-    rows = [{"beside": name, **describe(net), **clean(net, name)} for name in frameworks]
+    job = job_of(net)
+    rows = [{"beside": name, **describe(net), **clean(job, name)} for name in frameworks]
     for excess in EXCESSES:
-        rows.append({"beside": "planted", **planted(net, excess, np.random.default_rng((seed, index, 1)))})
+        rows.append({"beside": "planted", **planted(job, excess, np.random.default_rng((seed, index, 1)))})
     return [{"net": index, **{name: _short(value) for name, value in row.items()}} for row in rows]
 
 
@@ -97,7 +98,8 @@ def _short(value: object) -> object:
 
 def tables(frame: pd.DataFrame) -> str:
     """Markdown tables of a calibration's rows."""
-    frame = frame.fillna({"because": "", "unfit": "", "note": ""})
+    words = ["because", "unfit", "note"]
+    frame = frame.assign(**frame[words].astype(object).fillna(""))
     pairs = frame.query("beside != 'planted'")
     ran = pairs.query("verdict != 'skipped'")
     counts = pairs.groupby(["verdict", "because", "beside"]).size().unstack(fill_value=0)

@@ -12,6 +12,7 @@ from benchmarks.nets import Net
 from harness.case import CannotExpress, Case, Precision
 from harness.comparing import Measures
 from harness.conventions import TORCH, resolve
+from harness.data import Data
 from harness.explaining import noise_samples
 from harness.investigating import Job, pair_up, prepare
 from harness.judging import BECAUSE, UNDECIDED, Judgement, K, is_null, proportion
@@ -32,15 +33,14 @@ def job_of(net: Net) -> Job:
     return prepare(net.case, None, net.data, net.parameters)
 
 
-def clean(net: Net, framework: str) -> Row:
+def clean(job: Job, framework: str) -> Row:
     """The reference beside a framework: nothing but rounding is to be found."""
     began = time.perf_counter()
-    job = job_of(net)
     try:
         pair = pair_up(job, framework)
     except CannotExpress as reason:
         return {"verdict": "skipped", "note": str(reason)}
-    own = _own_noises(pair, net)
+    own = _own_noises(pair, job.data)
     findings = Findings(pair)
     judgements: list[Judgement] = []
     for watched in watch(pair, job.data):
@@ -84,9 +84,9 @@ def _unconfirmed(measures: Measures) -> np.ndarray:
     return replace(measures, spread=np.zeros_like(measures.spread)).ratio
 
 
-def _own_noises(pair: Pair, net: Net) -> list[np.ndarray]:
+def _own_noises(pair: Pair, data: Data) -> list[np.ndarray]:
     """Float32 noises of the first step, (samples, quantities) for reference and candidate, as K32 judges them."""
-    first = next(chunks(pair.case, net.data)).part(0, 1)
+    first = next(chunks(pair.case, data)).part(0, 1)
     moment = Moment(chunk=first, before=[], rows=[])
     return [noise_samples(side, pair.start, moment) for side in (pair.reference, pair.candidate)]
 
@@ -151,9 +151,8 @@ class Planted:
             row[layout.state] = self.state
 
 
-def planted(net: Net, excess: float, rng: np.random.Generator) -> Row:
+def planted(job: Job, excess: float, rng: np.random.Generator) -> Row:
     """The reference beside itself with 1 + excess planted into a parameter's gradient: it is to be found there."""
-    job = job_of(net)
     case = resolve(job.case, TORCH)  # finite where a probability saturates
     name = f"dL/d{rng.choice(list(job.layout.parameter_shapes))}"
     state = np.concatenate([job.parameters, initial_slots(case.optimizer, len(job.parameters))])

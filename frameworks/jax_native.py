@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +15,12 @@ import numpy as np
 import optax
 from jax import Array
 
+from frameworks.sharing import step_of
 from harness.case import (
     SGD,
     Adagrad,
     Adam,
     Add,
-    Batching,
     BinaryCrossEntropy,
     CannotExpress,
     Case,
@@ -105,9 +104,7 @@ class Training:
     """
 
     def __init__(self, case: Case, precision: Precision) -> None:
-        # Seed, data and length are not in the compiled step, so cases that differ in nothing else share it.
-        computed = {"name": "", "summary": "", "data": "", "seed": 0, "steps": 1, "batching": Batching(size=None)}
-        self.step = _compiled(dataclasses.replace(case, **computed))
+        self.step = _compiled(step_of(case))
         self.precision: Precision = precision
 
     def load(self, state: np.ndarray, step: int) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
 
 from frameworks import tf_rows
-from frameworks.tf_rows import Graph, RowStepper, Tensor, Training, polynomial
+from frameworks.sharing import step_of
+from frameworks.tf_rows import Rows, RowStepper, Tensor, Training, polynomial
 from harness.case import (
     SGD,
     Adagrad,
@@ -86,7 +86,7 @@ def missing(case: Case) -> Mapping[str, str]:
 def start(case: Case, precision: Precision) -> RowStepper:
     """A compiled functional model, built at the first batch. Raises CannotExpress, naming the field."""
     _check(case)
-    return RowStepper(partial(_trace, case, precision))
+    return RowStepper(partial(_traced, step_of(case), precision))
 
 
 def _check(case: Case) -> None:
@@ -119,10 +119,10 @@ def _check(case: Case) -> None:
                 raise CannotExpress(f"keras shares whole layers, the case shares {name} of node {node.name} alone")
 
 
-def _trace(case: Case, precision: Precision, x: np.ndarray, y: np.ndarray) -> tuple[Training, Graph]:
+@lru_cache(maxsize=8)
+def _traced(case: Case, precision: Precision, x: tf.TensorSpec, y: tf.TensorSpec) -> Rows:
     with _dtype(precision):
-        training = _training(case, x.shape[2:])
-        return training, tf_rows.rows_graph(training, x, y)
+        return tf_rows.rows_graph(_training(case, tuple(x.shape[2:])), x, y)  # type: ignore[arg-type]
 
 
 def _training(case: Case, features: tuple[int, ...]) -> Training:

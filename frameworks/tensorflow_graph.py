@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from frameworks import tf_rows
-from frameworks.tf_rows import Graph, RowStepper, Tensor, Training, polynomial
+from frameworks.sharing import step_of
+from frameworks.tf_rows import Rows, RowStepper, Tensor, Training, polynomial
 from harness.case import (
     SGD,
     Adagrad,
@@ -82,12 +82,12 @@ def missing(case: Case) -> Mapping[str, str]:
 
 def start(case: Case, precision: Precision) -> RowStepper:
     tf_rows.check_conventions(case, "tensorflow", _FIXED)
-    return RowStepper(partial(_trace, case, precision))
+    return RowStepper(partial(_traced, step_of(case), precision))
 
 
-def _trace(case: Case, precision: Precision, x: np.ndarray, y: np.ndarray) -> tuple[Training, Graph]:
-    training = _training(case, precision, x.shape[2:])
-    return training, tf_rows.rows_graph(training, x, y)
+@lru_cache(maxsize=8)
+def _traced(case: Case, precision: Precision, x: tf.TensorSpec, y: tf.TensorSpec) -> Rows:
+    return tf_rows.rows_graph(_training(case, precision, tuple(x.shape[2:])), x, y)  # type: ignore[arg-type]
 
 
 def _training(case: Case, precision: Precision, features: tuple[int, ...]) -> Training:

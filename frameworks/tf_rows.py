@@ -19,7 +19,6 @@ from harness.case import CannotExpress, Case, Sigmoid, Softmax, fields_of, reads
 from harness.conventions import Conventions
 
 Tensor = Any  # tf.Tensor or tf.Variable: the stubs for TensorFlow and Keras's own annotations agree on neither
-Graph = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,34 +44,33 @@ class Training:
         return [*self.parameters, *itertools.chain(*self.slots)]
 
 
-class RowStepper:
-    """A Stepper that is traced at the first `run`, when the width of x is known, once for every batch size.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """A training and the graph of its steps: state, count, x, y -> rows."""
 
-    trace: the first run's x and y -> the training and its `rows_graph`.
+    training: Training
+    graph: Callable[..., Tensor]
+
+
+class RowStepper:
+    """A Stepper whose graph is traced at the first `run`, when the width of x is known, for every number and size of
+    batches.
+
+    trace: the specifications of x and y -> a `rows_graph`.
     """
 
-    def __init__(self, trace: Callable[[np.ndarray, np.ndarray], tuple[Training, Graph]]) -> None:
+    def __init__(self, trace: Callable[[tf.TensorSpec, tf.TensorSpec], Rows]) -> None:
         self._trace = trace
-        self._traced: tuple[Training, Graph] | None = None
-        self._loaded: tuple[np.ndarray, int] | None = None
+        self._rows: Rows | None = None
 
     def load(self, state: np.ndarray, step: int) -> None:
-        if self._traced is None:
-            self._loaded = (state.copy(), step)
-            return
-        training, _ = self._traced
-        for variable, transposed, columns in _placed(training, training.state):
-            value = state[columns].reshape(variable.shape[::-1] if transposed else variable.shape)
-            variable.assign(value.T if transposed else value)
-        training.count.assign(step)
+        self._state, self._count = state, step
 
     def run(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> None:
-        if self._traced is None:
-            self._traced = self._trace(x, y)
-            if self._loaded is not None:
-                self.load(*self._loaded)
-        training, graph = self._traced
-        rows[:] = graph(tf.constant(x), tf.constant(y)).numpy()
+        self._rows = self._rows or self._trace(_any_batch(x), _any_batch(y))
+        arguments = tf.constant(self._state), tf.constant(self._count, tf.int64), tf.constant(x), tf.constant(y)
+        rows[:] = self._rows.graph(*arguments).numpy()
+        training = self._rows.training
         # Transposing here costs 1 us a step, in the graph 15 to 35.
         like = [*training.parameters, *training.state]  # the row's end: parameter gradients, parameters, slots
         end = rows[:, rows.shape[1] - sum(math.prod(variable.shape) for variable in like) :]
@@ -80,6 +78,7 @@ class RowStepper:
             if transposed:
                 held = end[:, columns].reshape(len(rows), *variable.shape)
                 end[:, columns] = held.swapaxes(1, 2).reshape(len(rows), -1)
+        self._state, self._count = rows[-1, -len(self._state) :].copy(), self._count + len(rows)
 
 
 def _placed(training: Training, variables: Sequence[Tensor]) -> Iterator[tuple[Tensor, bool, slice]]:
@@ -91,11 +90,15 @@ def _placed(training: Training, variables: Sequence[Tensor]) -> Iterator[tuple[T
         start = columns.stop
 
 
-def rows_graph(training: Training, x: np.ndarray, y: np.ndarray) -> Graph:
-    """Trace x (steps, batch, ...), y (steps, batch, ...) -> rows (steps, recorded), for any steps and batch."""
+def rows_graph(training: Training, x: tf.TensorSpec, y: tf.TensorSpec) -> Rows:
+    """Trace state, count, x (steps, batch, ...), y (steps, batch, ...) -> rows (steps, recorded).
 
-    @tf.function(autograph=False, input_signature=[_any_batch(x), _any_batch(y)])
-    def rows(x: Tensor, y: Tensor) -> Tensor:
+    The state goes in with every call, so that steppers can share a graph.
+    """
+    width = sum(math.prod(variable.shape) for variable in training.state)
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([width], x.dtype), tf.TensorSpec([], tf.int64), x, y])
+    def rows(state: Tensor, count: Tensor, x: Tensor, y: Tensor) -> Tensor:
         steps = tf.shape(x)[0]
 
         def step(t: Tensor, written: Any) -> tuple[Tensor, Any]:
@@ -103,11 +106,19 @@ def rows_graph(training: Training, x: np.ndarray, y: np.ndarray) -> Graph:
             with tf.control_dependencies([row]):  # the next step starts when this row is whole
                 return t + 1, written.write(t, row)
 
-        written = tf.TensorArray(x.dtype, size=steps, element_shape=[None])
-        _, written = tf.while_loop(lambda t, _: t < steps, step, (0, written), parallel_iterations=1)
+        with tf.control_dependencies([*_assigned(training, state, count)]):
+            written = tf.TensorArray(x.dtype, size=steps, element_shape=[None])
+            _, written = tf.while_loop(lambda t, _: t < steps, step, (0, written), parallel_iterations=1)
         return written.stack()
 
-    return rows.get_concrete_function()  # type: ignore[attr-defined]
+    return Rows(training=training, graph=rows.get_concrete_function())  # type: ignore[attr-defined]
+
+
+def _assigned(training: Training, state: Tensor, count: Tensor) -> Iterator[Tensor]:
+    yield training.count.assign(tf.cast(count, training.count.dtype))
+    for variable, transposed, columns in _placed(training, training.state):
+        value = tf.reshape(state[columns], variable.shape[::-1] if transposed else variable.shape)
+        yield variable.assign(tf.transpose(value) if transposed else value)
 
 
 def _any_batch(array: np.ndarray) -> tf.TensorSpec:

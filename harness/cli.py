@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import json
 import os
 import sys
@@ -150,12 +151,14 @@ def _frameworks(option: str | None) -> list[str]:
 
 def _import_quietly(names: list[str]) -> None:
     """Import adapters; TensorFlow's notes about the machine, written by C++ whatever the log level, are dropped unless
-    the import fails."""
+    the import fails. Their half a million objects stay: looking for garbage among them would cost a second here, and
+    another later."""
     import frameworks as registry
 
     with tempfile.TemporaryFile() as log:
         kept = os.dup(2)
         os.dup2(log.fileno(), 2)
+        gc.disable()
         try:
             for name in names:
                 _ = registry.adapter(name)
@@ -164,6 +167,8 @@ def _import_quietly(names: list[str]) -> None:
             _ = os.write(kept, log.read())
             raise
         finally:
+            gc.freeze()
+            gc.enable()
             os.dup2(kept, 2)
             os.close(kept)
 

@@ -12,7 +12,7 @@ from enum import Enum
 import numpy as np
 
 from harness.case import PRECISIONS
-from harness.comparing import EPS32, EPS64, SHRINK, per_quantity
+from harness.comparing import EPS64, SHRINK, per_quantity
 from harness.hypotheses import (
     explained,
     float32_inside,
@@ -33,6 +33,7 @@ from harness.judging import (
     Judgement,
     K,
     disproportionate,
+    float32_explains,
     is_null,
     loss_and_outputs,
     proportion,
@@ -65,9 +66,9 @@ def explain(pair: Pair, moment: Moment, judgement: Judgement) -> Outcome:
     alarms = alarms_of(pair, judgement)
     if alarms.any():
         spreads = rounding_again(pair, moment, judgement)
-        if _irreproducible(pair, moment, K * (measures.budget + np.fmin(*spreads))):
-            judgement.mark(alarms, UNDECIDED, "nondeterministic")
-            pair.lost = "nondeterministic"
+        apart = _irreproducible(pair, moment, K * (measures.budget + np.fmin(*spreads)))
+        if apart is not None:
+            _give_up(pair, judgement, alarms, apart, "nondeterministic")
             return Outcome.GO_ON
         confirm(judgement, np.add(*spreads))
         alarms = alarms_of(pair, judgement)
@@ -85,9 +86,7 @@ def explain(pair: Pair, moment: Moment, judgement: Judgement) -> Outcome:
         _adopt_leak(pair, leaks)
         return Outcome.RETAKE
     if float32_inside(pair, moment, judgement, first=int(np.argmax(alarms[0]))):
-        within = alarms & (measures.d64 <= K * (measures.noise + EPS32 * measures.size))
-        judgement.mark(within, UNDECIDED, "one precision")
-        pair.lost = "one precision" if (within == alarms).all() else ""
+        _give_up(pair, judgement, alarms, 0.0, "one precision")
         return Outcome.GO_ON
     pair.lost = ""
     return Outcome.GO_ON
@@ -95,6 +94,14 @@ def explain(pair: Pair, moment: Moment, judgement: Judgement) -> Outcome:
 
 def alarms_of(pair: Pair, judgement: Judgement) -> np.ndarray:
     return (judgement.measures.ratio > K) & ~pair.missing
+
+
+def _give_up(pair: Pair, judgement: Judgement, alarms: np.ndarray, apart: np.ndarray | float, because: str) -> None:
+    """Leave undecided what float32, or how far a side is `apart` from itself, can explain; more is different."""
+    measures = judgement.measures
+    within = alarms & (measures.d64 <= K * apart + float32_explains(measures))
+    judgement.mark(within, UNDECIDED, because)
+    pair.lost = because if (within == alarms).all() else ""
 
 
 def _adopt_leak(pair: Pair, constants: tuple[str, ...]) -> None:
@@ -115,8 +122,8 @@ def rounding_again(pair: Pair, moment: Moment, judgement: Judgement) -> list[np.
 
     In three ways: in float64 with examples permuted and every input and parameter moved by at most an ulp; as float32
     noise (shrunk as the rule says) at points nearby; and with the reference's activations moved by at most an ulp, for
-    both sides. A ReLU's mask that such a move flips is no rounding, it would excuse a bug of any size: within reach of a
-    kink the reference, with its derivatives held there, answers for both.
+    both sides. A ReLU's mask that such a move flips is no rounding and would excuse a bug of any size: within reach of
+    a kink the reference, with its derivatives held there, answers for both.
     """
     slopes = held_slopes(pair, moment, judgement)
     reference = moment.rows[0]["float64"]
@@ -193,15 +200,16 @@ def _float32(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32).astype(np.float64)
 
 
-def _irreproducible(pair: Pair, moment: Moment, allowed: np.ndarray) -> bool:
-    """True where a side, taking the same step from the same state again, does not come within `allowed` of itself. It
-    must come before `confirm`: the spread of a side that rolls dice is not its rounding."""
+def _irreproducible(pair: Pair, moment: Moment, allowed: np.ndarray) -> np.ndarray | None:
+    """How far a side is from itself, (1, quantities), when it takes the same step from the same state again; None where
+    that is within `allowed`. Asked before `confirm`: the spread of a side that rolls dice is not its rounding."""
     for side, before, rows in moment.both(pair):
-        again = side.retake(moment.chunk, "float64", before["float64"])
-        if (per_quantity(moment.layout, rows["float64"], again) > allowed)[:, ~pair.missing].any():
+        again = [side.retake(moment.chunk, "float64", before["float64"]) for _ in range(SAMPLES)]
+        apart = np.max([per_quantity(moment.layout, rows["float64"], row) for row in again], axis=0)
+        if (apart > allowed)[:, ~pair.missing].any():
             pair.notes.append(f"{side.name} does not reproduce step {moment.chunk.first} from the same state")
-            return True
-    return False
+            return apart
+    return None
 
 
 def inherits_noise(pair: Pair, moment: Moment, noisy: np.ndarray, sizes: np.ndarray) -> bool:

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from harness.case import Case, LeakyReLU, ReLU, wire
-from harness.comparing import EPS64, per_quantity
+from harness.comparing import EPS32, EPS64, per_quantity
 from harness.judging import UNDECIDED, Judgement, K, is_null
 from harness.pair import Moment, Pair
 from harness.running import take
@@ -178,6 +178,7 @@ def float32_inside(pair: Pair, moment: Moment, judgement: Judgement, first: int)
         side.retake(moved, "float64", before["float64"] * (1 + NUDGE))[0, columns] - rows["float64"][0, columns]
         for side, before, rows in moment.both(pair)
     ]
-    expected = np.abs(follows[0]).max()
+    expected, found = (np.abs(follow).max() for follow in follows)
     resolvable = expected > K * judgement.measures.budget[0, first]
-    return bool(resolvable and np.abs(follows[1] - follows[0]).max() > expected / 2)
+    smooth = max(expected, found) <= K * EPS32 * judgement.measures.size[0, first]  # float32's steps, no flipped mask
+    return bool(resolvable and smooth and np.abs(follows[1] - follows[0]).max() > expected / 2)

@@ -105,9 +105,10 @@ def investigate(
                 except CannotExpress as reason:
                     job.skipped[name] = str(reason)
                     continue
-                row, reference, candidate = follow(job, pair, recorder, progress)
+                met = any(row["case"] == job.case.name for row in curves)
+                row, rows = follow(job, pair, recorder, progress, with_reference=not met)
                 summary.append(row)
-                curves += candidate if any(r["case"] == job.case.name for r in curves) else reference + candidate
+                curves += rows
         convergence = pd.DataFrame(curves, columns=list(COLUMNS))
         recorder.finish(convergence, _header(jobs, names, summary, command, time.perf_counter() - began))
         return Result(
@@ -157,23 +158,25 @@ def pair_up(job: Job, framework: str) -> Pair:
 
 
 def follow(
-    job: Job, pair: Pair, recorder: Recorder, progress: Progress
-) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Watch a pair to its end. Returns its summary row and the convergence rows of reference and candidate."""
+    job: Job, pair: Pair, recorder: Recorder, progress: Progress, *, with_reference: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Watch a pair to its end. Returns its summary row and the convergence rows of the candidate, and if asked of the
+    reference."""
     findings = Findings(pair)
-    reference = Curve(pair.case, job.data, pair.reference, job.layout)
+    reference = Curve(pair.case, job.data, pair.reference, job.layout) if with_reference else None
     candidate = Curve(pair.case, job.data, pair.candidate, job.layout)
     labels = {"case": job.case.name, "framework": pair.candidate.name, "mode": job.case.batching.mode}
     for watched in watch(pair, job.data):
         findings.observe(watched)
         recorder.add(tidy(watched, labels, pair.candidate.missing, steps_per_epoch(job.case, len(job.data.x))))
-        reference.observe(watched.reference, watched)
+        if reference:
+            reference.observe(watched.reference, watched)
         candidate.observe(watched.candidate, watched)
         progress(job.case.name, pair.candidate.name, len(watched.chunk))
     row = {**findings.row(), **candidate.end(), "seconds_per_step": pair.candidate.seconds_per_step("float32")}
     if findings.chaotic_from is not None:
         row["notes"].append(_after_chaos(job, pair, findings.chaotic_from, row["final_loss"]))
-    return row, reference.rows, candidate.rows
+    return row, [*(reference.rows if reference else []), *candidate.rows]
 
 
 def _after_chaos(job: Job, pair: Pair, step: int, loss: float) -> str:

@@ -100,9 +100,18 @@ def disproportionate(measures: Measures) -> np.ndarray:
     return (proportion(measures.noise_reference, measures.noise_candidate, measures.grain) > K32) & ~is_null(measures)
 
 
+def float32_explains(measures: Measures) -> np.ndarray:
+    """What float32's noise can explain of d64 where a side is float32 inside, or rolls dice, from this step or an
+    earlier one on: the quantity's own noise and, as one sample can be lucky, what is usual among the step's."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.where(measures.size > 0, measures.noise / measures.size, 0.0)
+    usual = np.median(np.nan_to_num(relative, posinf=0.0), axis=1, keepdims=True)
+    return K * (measures.noise + (EPS32 + usual) * measures.size)
+
+
 def lost_in_noise(measures: Measures, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where, on both sides, the noise of the loss or of the outputs has passed a tenth of their size, (steps, 2): either
-    chaos or an ill-conditioned step. (Large noise on one side only is neither; see `disproportionate`.)
+    """Where, on both sides, the noise of the loss or of the outputs has passed a tenth of their size, (steps, 2):
+    either chaos or an ill-conditioned step. (Large noise on one side only is neither; see `disproportionate`.)
 
     largest (2,) holds the largest loss and output before; the sizes (steps, 2) handed back are the largest so far, so
     that a loss that converges to 0 is not taken for chaos.

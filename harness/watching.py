@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.comparing import EPS32, compare
+from harness.comparing import compare
 from harness.data import Data
 from harness.explaining import Outcome, explain, inherits_noise
 from harness.judging import (
@@ -19,6 +19,7 @@ from harness.judging import (
     Judgement,
     K,
     disproportionate,
+    float32_explains,
     judge,
     lost_in_noise,
 )
@@ -59,13 +60,12 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
     settled = len(chunk)
     horizon = 0 if pair.chaotic else len(chunk)
     steadied = False
-    for step in range(len(chunk)):
+    alarming = np.any(_alarms(judgement), axis=1)
+    suspicious = np.any(disproportionate(judgement.measures) & ~pair.missing, axis=1)
+    for step in np.flatnonzero(alarming | suspicious | noisy.any(axis=1)).tolist():
         if pair.lost is not None or pair.chaotic:
             break
-        alarmed = bool(_alarms(judgement.part(slice(step, step + 1))).any())
-        suspect = not steadied and bool((disproportionate(judgement.measures)[step] & ~pair.missing).any())
-        if not (alarmed or suspect or noisy[step].any()):
-            continue
+        alarmed, suspect = alarming[step], suspicious[step] and not steadied
         moment = Moment(
             chunk=chunk.part(step, step + 1),
             before=[_state_before(chunk, rows[i], before[i], step) for i in range(len(rows))],
@@ -125,7 +125,6 @@ def _mark_chaos(pair: Pair, judgement: Judgement) -> None:
 
 def _mark_lost(pair: Pair, judgement: Judgement) -> None:
     """After a step that could not be decided, the differences that follow from it cannot be either."""
-    measures = judgement.measures
     if pair.lost in ("nondeterministic", "one precision"):
-        within = _alarms(judgement) & (measures.d64 <= K * (measures.noise + EPS32 * measures.size))
+        within = _alarms(judgement) & (judgement.measures.d64 <= float32_explains(judgement.measures))
         judgement.mark(within, UNDECIDED, pair.lost)

@@ -59,6 +59,18 @@ def test_interrupted_run_equals_uninterrupted(framework: Framework, optimizer: s
     np.testing.assert_array_equal(np.concatenate(again), whole, err_msg="the same stepper, one step a call")
 
 
+def test_steppers_of_one_case_do_not_disturb_each_other(framework: Framework) -> None:
+    case = resolve(network(optimizer="adam"), framework.CONVENTIONS)
+    _, alone = train(framework, case, "float64")
+    one, other = (framework.start(case, "float64") for _ in range(2))
+    one.load(first_state(case, "float64"), 0)
+    rows = [resume(one, case, "float64", 0, 2)[1]]
+    other.load(2 * first_state(case, "float64"), 7)
+    _ = resume(other, case, "float64", 0, 3)
+    rows.append(resume(one, case, "float64", 2, STEPS)[1])
+    np.testing.assert_array_equal(np.concatenate(rows), alone)
+
+
 EVERYTHING = {
     **{f"loss_{name}": network(name) for name in LOSSES},
     **{f"optimizer_{name}": network(optimizer=name) for name in OPTIMIZERS},

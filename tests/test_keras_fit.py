@@ -112,6 +112,7 @@ def test_keras_and_random_generators_are_left_as_they_were(fails: bool, monkeypa
         return state == (random.getstate(), repr(np.random.get_state())), *tf.random.uniform([3]).numpy()
 
     def train() -> None:
+        keras_tf._traced.cache_clear()
         case = resolve(network(), keras_tf.CONVENTIONS)
         x, y = batches(case, "float64")
         stepper = keras_tf.start(case, "float64")
