@@ -123,18 +123,18 @@ def tables(frame: pd.DataFrame) -> str:
 
 
 def detection(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per factor: gradients that could show it, and the share found, in the first step and named, at K and other K."""
+    """Per factor: how many gradients could show it, and of these the percentage found where it is, and above each K."""
     fit = rows.query("unfit == ''")
-    table = rows.groupby(["excess", "unfit"]).size().unstack(fill_value=0).rename(columns={"": "fit"})
-    table["found %"] = 100.0 * fit.groupby("excess")["found"].mean()
-    for k in (3, 10, K, 100):
-        table[f"ratio > {k:g} %"] = 100.0 * fit.assign(above=fit["ratio_after"] > k).groupby("excess")["above"].mean()
-    return table
+    counts = pd.crosstab(rows["excess"], rows["unfit"]).rename(columns={"": "fit"})
+    shown = {"found": fit["found"], **{f"ratio > {k:g}": fit["ratio_after"] > k for k in (3, 10, K, 100)}}
+    shares = pd.DataFrame({**shown, "excess": fit["excess"]}).pivot_table(index="excess", values=list(shown))
+    return counts.join(100 * shares[list(shown)])
 
 
 def _quantiles(rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    table = rows[names].quantile([0.5, 0.9, 0.99, 0.999, 1.0], interpolation="higher")
-    return table.rename(index={q: "max" if q == 1 else f"{100 * q:g} %" for q in table.index})
+    words = {0.5: "50 %", 0.9: "90 %", 0.99: "99 %", 0.999: "99.9 %", 1.0: "max"}
+    quantiles = {name: rows[name].quantile(list(words), interpolation="higher") for name in names}
+    return pd.DataFrame(quantiles).rename(index=words)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from harness.comparing import Measures
 from harness.conventions import TORCH, resolve
 from harness.data import Data
 from harness.explaining import noise_samples
+from harness.hypotheses import of_null_gradients
 from harness.investigating import Job, pair_up, prepare
-from harness.judging import BECAUSE, UNDECIDED, Judgement, K, is_null, proportion
+from harness.judging import BECAUSE, ROUNDING, UNDECIDED, Judgement, K, is_null, proportion
 from harness.layout import layout_of
 from harness.pair import Moment, Pair
 from harness.running import Side, chunks
@@ -24,9 +26,11 @@ from harness.watching import watch
 from reference import training
 from reference.optimizers import initial_slots, update_rule
 
-EXPLAINED = ("kink", "null", "leak")
+EXPLAINED = {"kink": "kink", "null": "null", "leak": "leak", "inherited": ""}
+"""How alarms that stayed after confirmation were explained, with the because that says so."""
+
 OVER = {f"over_{k}": k for k in (1, 3, 10, 30, 100)}
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def job_of(net: Net) -> Job:
@@ -51,9 +55,9 @@ def clean(job: Job, framework: str) -> Row:
         **{name: row[name] for name in ("verdict", "because", "ratio", "chaotic_from")},
         **{"quantity": row["worst"], "step": row["step"]},
         **_rounding(pair, judgements),
-        **_noise(pair, judgements[0].measures, own),
+        **_noise(pair, judgements[0].part(slice(0, 1)), own),
         **_explained(judgements),
-        "proportion_run": max(_largest(_proportion(j.measures)[:, ~pair.missing]) for j in judgements),
+        "proportion_run": max(_proportion(j.measures, pair.missing) for j in judgements),
         "seconds": time.perf_counter() - began,
         "note": "; ".join([*([row["first_divergence"]["text"]] if row["first_divergence"] else []), *row["notes"]]),
     }
@@ -91,19 +95,21 @@ def _own_noises(pair: Pair, data: Data) -> list[np.ndarray]:
     return [noise_samples(side, pair.start, moment) for side in (pair.reference, pair.candidate)]
 
 
-def _noise(pair: Pair, measures: Measures, own: list[np.ndarray]) -> Row:
+def _noise(pair: Pair, judgement: Judgement, own: list[np.ndarray]) -> Row:
     """How far one side's own noise at the first step is out of proportion to the other's."""
-    first = measures.part(slice(0, 1))
-    proportions = np.where(pair.missing, 0, proportion(own[0], own[1], first.grain).min(axis=0))
+    first = judgement.measures
+    null = is_null(first)[0] | of_null_gradients(judgement)[0]
+    proportions = np.where(pair.missing | null, 0, proportion(own[0], own[1], first.grain).min(axis=0))
     worst = int(np.argmax(np.nan_to_num(proportions, nan=0.0)))
     return {
         "proportion_own": _largest(proportions),
-        "proportion_at": measures.layout.quantities[worst].name,
+        "proportion_at": first.layout.quantities[worst].name,
     }
 
 
-def _proportion(measures: Measures) -> np.ndarray:
-    return proportion(measures.noise_reference, measures.noise_candidate, measures.grain)
+def _proportion(measures: Measures, missing: np.ndarray) -> float:
+    proportions = proportion(measures.noise_reference, measures.noise_candidate, measures.grain)
+    return _largest(np.where(missing | is_null(measures), 0, proportions))
 
 
 def _explained(judgements: list[Judgement]) -> Row:
@@ -111,9 +117,9 @@ def _explained(judgements: list[Judgement]) -> Row:
     found = dict.fromkeys(("confirmed", *EXPLAINED), 0)
     for judgement in judgements:
         found["confirmed"] += int((judgement.measures.spread > 0).any(axis=1).sum())
-        for because in EXPLAINED:
-            named = (judgement.because == BECAUSE.index(because)) & (judgement.shown.ratio > K)
-            found[because] += int(named.any(axis=1).sum())
+        alarms = (judgement.shown.ratio > K) & (judgement.verdict == ROUNDING)
+        for name, because in EXPLAINED.items():
+            found[name] += int((alarms & (judgement.because == BECAUSE.index(because))).any(axis=1).sum())
     return {**found}
 
 

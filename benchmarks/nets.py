@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -192,7 +192,7 @@ def _pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
-def describe(net: Net) -> dict[str, object]:
+def describe(net: Net) -> dict[str, Any]:
     """The columns that say what was drawn."""
     ops = [node.op for node in net.case.nodes]
     layers = [op.units for op in ops if isinstance(op, Dense)]

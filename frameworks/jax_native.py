@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any, cast
@@ -17,6 +18,7 @@ from jax import Array
 
 from frameworks.sharing import step_of
 from harness.case import (
+    PRECISIONS,
     SGD,
     Adagrad,
     Adam,
@@ -45,7 +47,7 @@ from harness.case import (
     wire,
 )
 from harness.conventions import Conventions
-from harness.layout import layout_of
+from harness.layout import Shape, layout_of
 
 # jax 0.10, jax/_src/nn/functions.py: leaky_relu is where(x >= 0, x, slope x). Neither jax nor optax has a cross-entropy
 # on probabilities; it is written here as the formula, log_epsilon keeping log 0 out. optax 0.2.8, optax/_src/alias.py:
@@ -104,41 +106,56 @@ class Training:
     """
 
     def __init__(self, case: Case, precision: Precision) -> None:
-        self.step = _compiled(step_of(case))
+        self.case = step_of(case)
         self.precision: Precision = precision
 
     def load(self, state: np.ndarray, step: int) -> None:
-        self.state: np.ndarray | Array = np.array(state, self.precision)
+        self.state = np.array(state, self.precision)
         self.count = step
 
     def run(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> None:
+        step = _compiled(self.case, rows.shape[1], x.shape[1:], y.shape[1:], y.dtype == np.int64)
+        last: np.ndarray | Array = np.zeros(rows.shape[1], self.precision)
+        last[-len(self.state) :] = self.state  # type: ignore[index]
         shown = []
         with jax.enable_x64(self.precision == "float64"):
             for x_t, y_t in zip(x, y, strict=True):
-                self.state, row = self.step(self.state, np.int32(self.count), x_t, y_t)
+                last = step(last, np.int32(self.count), x_t, y_t)
                 self.count += 1
-                shown.append(row)
+                shown.append(last)
         for row, values in zip(rows, shown, strict=True):  # read late: JAX computes while Python dispatches
             row[:] = values
+        self.state = rows[-1, -len(self.state) :].copy()
 
 
 # --- one step ---------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=32)  # 4 MB each
-def _compiled(case: Case) -> Callable[..., tuple[Array, Array]]:
-    return jax.jit(partial(_step, case))
+def _compiled(case: Case, width: int, x: Shape, y: Shape, indices: bool) -> Callable[..., Array]:
+    """The step for rows of that width and batches of these shapes, compiled for both precisions at once: XLA does not
+    hold Python's lock."""
+    step = jax.jit(partial(_step, case))
+
+    def first(precision: Precision) -> None:
+        kind = np.int64 if indices else precision
+        with jax.enable_x64(precision == "float64"):
+            step(np.zeros(width, precision), np.int32(0), np.zeros(x, precision), np.zeros(y, kind))
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(first, PRECISIONS))
+    return step
 
 
-def _step(case: Case, state: Array, count: Array, x: Array, y: Array) -> tuple[Array, Array]:
-    """The state after a step and the recorded row, both flat."""
+def _step(case: Case, last: Array, count: Array, x: Array, y: Array) -> Array:
+    """The recorded row of a step that starts from the state in the last row."""
     layout = layout_of(case, x.shape)
     shapes = layout.parameter_shapes.values()
     sizes = [math.prod(shape) for shape in shapes]
     slots = slot_names(case.optimizer)
     groups = [
         [piece.reshape(shape) for piece, shape in zip(jnp.split(group, np.cumsum(sizes)[:-1]), shapes, strict=True)]
-        for group in jnp.split(state, 1 + len(slots))
+        for group in jnp.split(last[layout.state], 1 + len(slots))
     ]
     parameters, held = groups[0], dict(zip(slots, groups[1:], strict=True))
 
@@ -147,17 +164,13 @@ def _step(case: Case, state: Array, count: Array, x: Array, y: Array) -> tuple[A
         return _loss(case.loss, outputs[-1], y), outputs
 
     # Adding zero to every node's output makes the gradient with respect to that zero dL/d(output).
-    probes = [jnp.zeros(shape, state.dtype) for shape in layout.activation_shapes.values()]
+    probes = [jnp.zeros(shape, last.dtype) for shape in layout.activation_shapes.values()]
     differentiate = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
     (loss, outputs), (gradients, output_gradients) = differentiate(parameters, probes)
     parameters, held = _update(case.optimizer, parameters, gradients, held, count)
 
-    state = _flat([*parameters, *(tensor for slot in slots for tensor in held[slot])])
-    return state, _flat([*outputs, loss, *output_gradients, *gradients, state])
-
-
-def _flat(tensors: Sequence[Array]) -> Array:
-    return jnp.concatenate([jnp.ravel(tensor) for tensor in tensors])
+    state = [*parameters, *(tensor for slot in slots for tensor in held[slot])]
+    return jnp.concatenate([jnp.ravel(tensor) for tensor in (*outputs, loss, *output_gradients, *gradients, *state)])
 
 
 def _forward(case: Case, parameters: Mapping[str, Array], probes: list[Array], x: Array) -> list[Array]:

@@ -215,6 +215,8 @@ def _show(result: Result, as_json: bool) -> None:
     console.print(table)
     for row in result.summary.to_dict("records"):
         who = f"{row['case']} in {row['framework']}"
+        if row["end_point"] != "still moving":
+            console.print(f"{who}: ends at {row['end_point']}")
         if row["first_divergence"]:
             console.print(f"{who}: {row['first_divergence']['text']}")
         for note in row["notes"]:

@@ -147,9 +147,14 @@ def rounding_again(pair: Pair, moment: Moment, judgement: Judgement) -> list[np.
 
 
 def confirm(judgement: Judgement, spread: np.ndarray) -> None:
-    """Let the spread of the step's rounding join the budget of the alarmed quantities."""
+    """Let the spread of the step's rounding join the budget of the alarmed quantities.
+
+    Not of the state: an adaptive optimizer makes steps of any size of a gradient's rounding, and `inherited_row` asks
+    its rule more sharply.
+    """
     measures = judgement.measures
-    doubtful = (measures.ratio > K) & np.isfinite(spread)
+    state = [quantity.kind in ("update", "parameter", "slot") for quantity in measures.layout.quantities]
+    doubtful = (measures.ratio > K) & np.isfinite(spread) & ~np.array(state)
     measures.spread[doubtful] = spread[doubtful]
     cleared = doubtful & (measures.ratio <= K)
     judgement.mark(cleared, ROUNDING, "")
