@@ -158,7 +158,7 @@ def test_an_error_midway_leaves_the_earlier_run(one: str, tmp_path: Path) -> Non
     failing = """
 import harness.investigating as i
 from harness.case import HarnessError
-def follow(*_):
+def follow(*_, **__):
     raise HarnessError('planted')
 i.follow = follow
 """

@@ -466,7 +466,7 @@ def test_lucky_sum_raises_no_alarm(order: tuple[int, ...]) -> None:
 
 
 def test_update_carries_the_parameters_own_rounding() -> None:
-    """An ulp of the parameter is a large part of a small update, of which float32's noise shows nothing: it is 0 there."""
+    """An ulp of the parameter is a large part of a small update; float32 shows no noise of it, it does not move."""
     case = replace(CASE, optimizer=replace(CASE.optimizer, learning_rate=1e-10))
     ulp_off = planted(on("W2", lambda W: np.nextafter(W, np.inf)), once(LATER), precisions=("float64",))
     assert watched(case, ulp_off).verdict == "rounding"
