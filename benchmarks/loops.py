@@ -7,6 +7,7 @@ steps once. The first is the simple one, a call per step; the others are what th
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ def pytorch(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
     from torch import nn
 
     dtype = getattr(torch, x.dtype.name)
-    layers = [layer for sizes in zip(WIDTHS, WIDTHS[1:], strict=False) for layer in (nn.Linear(*sizes), nn.ReLU())]
+    layers = [layer for sizes in itertools.pairwise(WIDTHS) for layer in (nn.Linear(*sizes), nn.ReLU())]
     model = nn.Sequential(*layers[:-1], nn.Sigmoid()).to(dtype)
     loss_of = nn.BCELoss()
     xs, ys = torch.tensor(x), torch.tensor(y)
@@ -109,7 +110,7 @@ def tensorflow(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
 
     dtype = tf.as_dtype(x.dtype)
     rng = np.random.default_rng(0)
-    pairs = list(zip(WIDTHS, WIDTHS[1:], strict=False))
+    pairs = list(itertools.pairwise(WIDTHS))
     weights = [tf.Variable(tf.constant(rng.normal(0, fan_in**-0.5, (fan_in, units)), dtype)) for fan_in, units in pairs]
     biases = [tf.Variable(tf.zeros(units, dtype)) for _, units in pairs]
     variables = [*weights, *biases]
@@ -130,7 +131,7 @@ def tensorflow(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
             train(xs[t], ys[t])
 
     xs, ys = tf.constant(x), tf.constant(y)
-    batches = list(zip(xs, ys, strict=True))
+    batches = list(zip(tf.unstack(xs), tf.unstack(ys), strict=True))
 
     def by_step(jit: bool) -> Loop:
         step = tf.function(train, jit_compile=jit)
@@ -158,7 +159,7 @@ def jax(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
     with jax.enable_x64(double):
         parameters = [
             (jnp.asarray(rng.normal(0, fan_in**-0.5, (fan_in, units)).astype(x.dtype)), jnp.zeros(units, x.dtype))
-            for fan_in, units in zip(WIDTHS, WIDTHS[1:], strict=False)
+            for fan_in, units in itertools.pairwise(WIDTHS)
         ]
         first = parameters, optimizer.init(parameters)
         xs, ys = jnp.asarray(x), jnp.asarray(y)

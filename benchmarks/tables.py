@@ -6,18 +6,19 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 FOLDER = Path(__file__).parent.parent / "reports" / "benchmarks"
 
-Rows = Sequence[Mapping[str, object]]
+Row = dict[str, Any]
 
 
-def show(title: str, rows: Rows, remarks: Iterable[str] = (), *, save_as: str | None = None) -> None:
+def show(title: str, rows: Sequence[Row], remarks: Iterable[str] = (), *, save_as: str | None = None) -> None:
     """Print the table; with `save_as` write it to reports/benchmarks/DATE-save_as.md too."""
     table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=",.2f", missingval="")
     text = "\n\n".join([f"# {title}", table, *remarks, _machine()]) + "\n"

@@ -56,6 +56,7 @@ from harness.layout import Shape, layout_of
 CONVENTIONS: Conventions = {
     "LeakyReLU": {"slope_at_zero": "one"},
     "BinaryCrossEntropy": {
+        "logits_form": "log_sigmoids",
         **{"fused": False, "clip_probability": 0.0, "log_epsilon": 1e-7, "log_complement": "log"},
         **{"log_floor": -math.inf, "denominator_floor": 0.0},
     },
@@ -290,6 +291,8 @@ def _check(case: Case) -> None:
     if reads_fused_logits(case):
         _require(loss, "fused")
     match loss:
+        case BinaryCrossEntropy(reads="logits"):
+            _require(loss, "logits_form")
         case BinaryCrossEntropy(reads="probabilities"):
             _require(loss, "log_complement", "log_floor", "denominator_floor")
         case CategoricalCrossEntropy(reads="probabilities"):

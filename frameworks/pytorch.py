@@ -275,6 +275,8 @@ def _check(case: Case) -> None:
     if reads_fused_logits(case):
         _require(loss, "fused")
     match loss:
+        case BinaryCrossEntropy(reads="logits"):
+            _require(loss, "logits_form")
         case BinaryCrossEntropy(reads="probabilities"):
             _require(loss, "clip_probability", "log_epsilon", "log_complement", "log_floor", "denominator_floor")
         case CategoricalCrossEntropy(reads="probabilities"):

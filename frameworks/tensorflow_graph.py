@@ -48,6 +48,7 @@ from harness.layout import shapes_of
 CONVENTIONS: Conventions = {
     "LeakyReLU": {"slope_at_zero": "negative_slope"},
     "BinaryCrossEntropy": {
+        "logits_form": "max",
         **{"fused": False, "clip_probability": 0.0, "log_epsilon": 1e-7, "log_complement": "log"},
         **{"log_floor": -math.inf, "denominator_floor": 0.0},
     },
@@ -60,7 +61,7 @@ CONVENTIONS: Conventions = {
 
 _FIXED: Conventions = {
     "LeakyReLU": {"slope_at_zero": "negative_slope"},
-    "BinaryCrossEntropy": {"log_floor": -math.inf, "denominator_floor": 0.0},
+    "BinaryCrossEntropy": {"logits_form": "max", "log_floor": -math.inf, "denominator_floor": 0.0},
     "Adagrad": {"epsilon_placement": "outside_sqrt"},
     "RMSprop": {"epsilon_placement": "inside_sqrt", "velocity": "step"},
     "Adam": {"epsilon_placement": "before_correction"},

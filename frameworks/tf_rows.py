@@ -162,6 +162,8 @@ def _acting(case: Case) -> Iterator[tuple[str, str, Any]]:
         idle |= {"fused"}
     if reads_logits or reads_fused_logits(case):
         idle |= {"clip_probability", "log_epsilon", "log_complement", "log_floor", "denominator_floor", "renormalize"}
+    else:
+        idle |= {"logits_form"}
     for part in (*(node.op for node in case.nodes), case.loss, case.optimizer):
         for field, value in fields_of(part).items():
             if field not in idle:

@@ -126,7 +126,10 @@ Reduction = Literal["mean", "sum"]
 class BinaryCrossEntropy:
     """-(y log p + (1 - y) log(1 - p)), y and p (batch, 1), reduced over all elements.
 
-    reads: what the last node holds. With "logits" the stable form max(z,0) - z y + log(1 + exp(-|z|)) is used.
+    reads: what the last node holds.
+    logits_form: with logits z, "max" is max(z, 0) - y z + log(1 + exp(-|z|)) (Keras, TensorFlow), "log_sigmoid" is
+    (1 - y) z - log sigmoid(z) (torch), "log_sigmoids" is -y log sigmoid(z) - (1 - y) log sigmoid(-z) (optax). One
+    function, but where an example is learnt only the last keeps its digits, in the derivative too.
     fused: a final Sigmoid is skipped and its logits are read instead (Keras does so by itself).
     clip_probability: p is first clipped to [c, 1 - c] with zero derivative outside; 0 for none (Keras: 1e-7).
     log_epsilon: added inside both logarithms; 0 for none (tf.compat.v1.losses.log_loss: 1e-7).
@@ -136,6 +139,7 @@ class BinaryCrossEntropy:
     """
 
     reads: Literal["probabilities", "logits"]
+    logits_form: Literal["max", "log_sigmoid", "log_sigmoids", "native"]
     fused: bool | Native
     clip_probability: Fraction | Native
     log_epsilon: Fraction | Native

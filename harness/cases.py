@@ -63,6 +63,7 @@ def adam(learning_rate: float, weight_decay: float = 0.0) -> Adam:
 
 BINARY = BinaryCrossEntropy(
     reads="probabilities",
+    logits_form=NATIVE,
     fused=NATIVE,
     clip_probability=NATIVE,
     log_epsilon=NATIVE,

@@ -16,10 +16,11 @@ from harness.case import NATIVE, Case, HarnessError, fields_of
 Conventions = Mapping[str, Mapping[str, Any]]
 
 # torch 2.13: torch/optim/{sgd,adagrad,rmsprop,adam}.py (_single_tensor_*); nn.BCELoss clamps log at -100 and p(1-p) at
-# 1e-12 in its derivative (aten/src/ATen/native/Loss.cpp, binary_cross_entropy[_backward]).
+# 1e-12 in its derivative, and BCEWithLogitsLoss forms (1 - y) z - log_sigmoid(z) (aten/src/ATen/native/Loss.cpp).
 TORCH: Conventions = {
     "LeakyReLU": {"slope_at_zero": "negative_slope"},
     "BinaryCrossEntropy": {
+        "logits_form": "log_sigmoid",
         **{"fused": False, "clip_probability": 0.0, "log_epsilon": 0.0, "log_complement": "log1p"},
         **{"log_floor": -100.0, "denominator_floor": 1e-12},
     },
@@ -35,6 +36,7 @@ TORCH: Conventions = {
 KERAS: Conventions = {
     "LeakyReLU": {"slope_at_zero": "negative_slope"},
     "BinaryCrossEntropy": {
+        "logits_form": "max",
         **{"fused": True, "clip_probability": 1e-7, "log_epsilon": 0.0, "log_complement": "log"},
         **{"log_floor": -math.inf, "denominator_floor": 0.0},
     },
@@ -51,6 +53,7 @@ KERAS: Conventions = {
 PAPER: Conventions = {
     "LeakyReLU": {"slope_at_zero": "negative_slope"},
     "BinaryCrossEntropy": {
+        "logits_form": "max",
         **{"fused": False, "clip_probability": 0.0, "log_epsilon": 0.0, "log_complement": "log1p"},
         **{"log_floor": -math.inf, "denominator_floor": 0.0},
     },

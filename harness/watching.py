@@ -59,13 +59,13 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
     noisy, sizes = lost_in_noise(judgement.measures, pair.largest)
     settled = len(chunk)
     horizon = 0 if pair.chaotic else len(chunk)
-    steadied = False
     alarming = np.any(_alarms(judgement), axis=1)
-    suspicious = np.any(disproportionate(judgement.measures) & ~pair.missing, axis=1)
-    for step in np.flatnonzero(alarming | suspicious | noisy.any(axis=1)).tolist():
+    suspicious = disproportionate(judgement.measures) & ~pair.missing
+    steadied = np.zeros(len(pair.missing), bool)  # a quantity is checked once a chunk: a suspicion mostly is inherited
+    for step in np.flatnonzero(alarming | suspicious.any(axis=1) | noisy.any(axis=1)).tolist():
         if pair.lost is not None or pair.chaotic:
             break
-        alarmed, suspect = alarming[step], suspicious[step] and not steadied
+        alarmed, suspect = alarming[step], bool((suspicious[step] & ~steadied).any())
         moment = Moment(
             chunk=chunk.part(step, step + 1),
             before=[_state_before(chunk, rows[i], before[i], step) for i in range(len(rows))],
@@ -76,7 +76,8 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
             break
         if not (alarmed or suspect):
             continue
-        steadied = steadied or not alarmed
+        if not alarmed:
+            steadied |= suspicious[step]
         outcome = explain(pair, moment, judgement.part(slice(step, step + 1)))
         if outcome is Outcome.RESYNCHRONISE:
             settled = step + 1

@@ -44,10 +44,23 @@ def target_shape(loss: Loss, output: tuple[int, ...]) -> tuple[int, ...] | None:
 def binary_on_logits(loss: BinaryCrossEntropy, L: Array, dz: Array, z: Array, y: Array) -> None:
     """z, y (batch, 1)."""
     n = _divisor(loss.reduction, z.size)
-    # -y log σ(z) - (1-y) log(1-σ(z)) = log(1 + exp(z)) - y z = max(z, 0) - y z + log(1 + exp(-|z|))
-    L[...] = (np.maximum(z, 0) - y * z + np.log1p(np.exp(-np.abs(z)))).sum() / n
-    # d/dz [log(1 + exp(z)) - y z] = σ(z) - y
-    np.subtract(logistic(z), y, out=dz)
+    match loss.logits_form:
+        case "max":
+            # -y log σ(z) - (1-y) log(1-σ(z)) = log(1 + exp(z)) - y z = max(z, 0) - y z + log(1 + exp(-|z|))
+            terms = np.maximum(z, 0) - y * z + _log_1_exp(z)
+        case "log_sigmoid":
+            # ... = (1-y) z - log σ(z), as 1-σ(z) = σ(z) exp(-z)
+            terms = (1 - y) * z - _log_logistic(z)
+        case _:
+            # ... = -y log σ(z) - (1-y) log σ(-z), as 1-σ(z) = σ(-z)
+            terms = -y * _log_logistic(z) - (1 - y) * _log_logistic(-z)
+    L[...] = terms.sum() / n
+    if loss.logits_form == "log_sigmoids":
+        # d/dz of the last: -y (1-σ(z)) + (1-y) σ(z), which keeps its digits where σ(z) is all but y
+        np.subtract((1 - y) * logistic(z), y * logistic(-z), out=dz)
+    else:
+        # d/dz [log(1 + exp(z)) - y z] = σ(z) - y
+        np.subtract(logistic(z), y, out=dz)
     dz /= n
 
 
@@ -70,6 +83,15 @@ def binary_on_probabilities(loss: BinaryCrossEntropy, L: Array, dp: Array, p: Ar
         # q = c or 1 - c is constant outside; at the bound the gradient passes (tf.clip_by_value, TensorFlow 2.21)
         dp *= (p >= c) & (p <= 1 - c)
     dp /= n
+
+
+def _log_1_exp(z: Array) -> Array:
+    return np.log1p(np.exp(-np.abs(z)))
+
+
+def _log_logistic(z: Array) -> Array:
+    # log σ(z) = min(z, 0) - log(1 + exp(-|z|))
+    return np.minimum(z, 0) - _log_1_exp(z)
 
 
 # --- categorical cross-entropy ----------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 
 _binary = BinaryCrossEntropy(
     reads="probabilities",
+    logits_form=NATIVE,
     fused=NATIVE,
     clip_probability=NATIVE,
     log_epsilon=NATIVE,

@@ -20,6 +20,7 @@ extrapolations, of the error's order but no bound; over some 2600 derivatives of
 PLAIN = SGD(learning_rate=0.1, momentum=0.0, nesterov=False, velocity="gradient", weight_decay=0.0, decay="coupled")
 BCE = BinaryCrossEntropy(
     reads="probabilities",
+    logits_form="max",
     fused=False,
     clip_probability=0.0,
     log_epsilon=0.0,

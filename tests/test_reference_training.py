@@ -41,7 +41,7 @@ def data(steps: int, batch: int = 32, features: int = 30) -> tuple[Array, Array]
 def initial_state(case: Case, features: int = 30) -> Array:
     layout = layout_of(case, (1, features))
     W = np.concatenate([W.ravel() for W in initial_parameters(case, layout.parameter_shapes).values()])
-    return np.concatenate([W, initial_slots(case.optimizer, W.size, case.float32_constants)])
+    return np.concatenate([W, initial_slots(case.optimizer, W.size)])
 
 
 def rows_of(case: Case, precision: Any, steps: int = 6, batch: int = 32, features: int = 30) -> Array:
