@@ -32,6 +32,7 @@ class Measures:
     size_*: max norm of the finite entries in float64. spread: what confirmation found beyond the noise (0 until it
     ran), part of the budget.
     same: bit for bit equal in both precisions.
+    void: some entry is NaN on both sides in float64; the others are measured, that one cannot be.
     """
 
     layout: Layout
@@ -44,6 +45,7 @@ class Measures:
     grain: np.ndarray
     spread: np.ndarray
     same: np.ndarray
+    void: np.ndarray
 
     def part(self, steps: slice) -> Measures:
         """Views of some of the steps."""
@@ -97,6 +99,7 @@ def _compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
         grain=_grain(layout, np.maximum(size_reference, size_candidate)),
         spread=np.zeros_like(d64),
         same=(d32 == 0) & (d64 == 0),
+        void=_void(layout, reference64, candidate64, size_reference),
     )
 
 
@@ -120,10 +123,15 @@ def _difference(layout: Layout, one: np.ndarray, other: np.ndarray) -> np.ndarra
     with np.errstate(invalid="ignore", over="ignore"):
         gap -= other
     largest = _largest(layout, np.abs(gap, out=gap))
-    if np.isnan(largest).any():  # equal infinities (masks) are no difference; a NaN stays one, even against a NaN
-        gap[one == other] = 0.0
+    if np.isnan(largest).any():  # equal infinities (masks) are no difference, and of two NaN nothing can be said
+        gap[(one == other) | (np.isnan(one) & np.isnan(other))] = 0.0
         largest = _largest(layout, gap)
     return largest
+
+
+def _void(layout: Layout, reference64: np.ndarray, candidate64: np.ndarray, size: np.ndarray) -> np.ndarray:
+    both = np.isnan(reference64) & np.isnan(candidate64)
+    return _largest(layout, both) > 0 if both.any() else np.zeros(size.shape, bool)
 
 
 def _size(layout: Layout, rows: np.ndarray) -> np.ndarray:

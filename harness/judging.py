@@ -75,6 +75,7 @@ def judge(measures: Measures, missing: np.ndarray) -> Judgement:
     overflown = np.logical_or.accumulate(neither.ravel()).reshape(neither.shape)  # whatever comes of it
     judgement.mark(one_sided & ~overflown, DIFFERENT, "unstable")
     judgement.mark((neither & ~measures.same) | (one_sided & overflown), UNDECIDED, "one precision")
+    judgement.mark(measures.void & (measures.ratio <= K), UNDECIDED, "nonfinite")
     judgement.mark(~np.isfinite(measures.d64), DIFFERENT, "nonfinite")
     judgement.mark(np.broadcast_to(missing, measures.d64.shape), UNDECIDED, "missing")
     return judgement
