@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -75,16 +74,16 @@ def main(
         beside_loops(names, sizes, rounds, not simple, save)
 
 
-def in_turns(contenders: Mapping[str, Loop], rounds: int, steps: int) -> dict[str, float]:
-    """Microseconds a step of each contender, which takes that many steps when called."""
+def in_turns(contenders: Mapping[str, Loop], rounds: int) -> dict[str, float]:
+    """Microseconds a step of each contender."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for counts in [False, *[True] * rounds]:
         for name, run in contenders.items():
             began = time.perf_counter()
-            _ = run()
+            steps = run()
             if counts:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: 1e6 * median(each) / steps for name, each in seconds.items()}
+                seconds[name].append((time.perf_counter() - began) / steps)
+    return {name: 1e6 * median(each) for name, each in seconds.items()}
 
 
 def examples(case: Case, precision: Precision) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +103,7 @@ def beside_torch(steps: int, rounds: int, save: bool) -> None:
         x, y = examples(case, precision)
         contenders[f"reference {precision}"] = _reference(case, x, y)
         contenders[f"torch {precision}"] = LOOPS["pytorch"](x, y, False)["eager"]
-    micro = in_turns(contenders, rounds, steps)
+    micro = in_turns(contenders, rounds)
     rows = []
     for precision in PRECISIONS:
         ours, theirs = (micro[f"{who} {precision}"] for who in ("reference", "torch"))
@@ -125,9 +124,10 @@ def _reference(case: Case, x: np.ndarray, y: np.ndarray) -> Loop:
     stepper = pair.reference.steppers[precision]
     rows = np.zeros((len(x), next(chunks(case, DATASETS[case.data]())).layout.recorded), x.dtype)
 
-    def run() -> None:
+    def run() -> int:
         stepper.load(pair.start.astype(precision), 0)
         stepper.run(x, y, rows)
+        return len(x)
 
     return run
 
@@ -167,11 +167,11 @@ def beside_loops(names: list[str], sizes: Mapping[int, int], rounds: int, fast: 
 def _measured(name: str, size: int, steps: int, rounds: int, fast: bool) -> tuple[Row, Row]:
     job = prepare(replace(TUTORIAL, batching=Batching(size=size), steps=steps), None, None, None)
     pair = pair_up(job, name)
-    contenders: dict[str, Loop] = {"ours": lambda: deque(follow(job, pair), maxlen=0)}
+    contenders: dict[str, Loop] = {"ours": lambda: sum(len(watched.chunk) for watched, _ in follow(job, pair))}
     for precision in PRECISIONS:
         for loop, run in LOOPS[name](*examples(job.case, precision), fast).items():
             contenders[f"{precision}: {loop}"] = run
-    micro = in_turns(contenders, rounds, steps)
+    micro = in_turns(contenders, rounds)
     loops = [
         {loop.removeprefix(f"{precision}: "): us for loop, us in micro.items() if loop.startswith(precision)}
         for precision in PRECISIONS

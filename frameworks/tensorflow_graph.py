@@ -49,7 +49,7 @@ CONVENTIONS: Conventions = {
     "LeakyReLU": {"slope_at_zero": "negative_slope"},
     "BinaryCrossEntropy": {
         "logits_form": "max",
-        **{"fused": False, "clip_probability": 0.0, "log_epsilon": 1e-7, "log_complement": "log"},
+        **{"fused": False, "clip_probability": 0.0, "log_epsilon": 1e-7, "log_complement": "log1p"},
         **{"log_floor": -math.inf, "denominator_floor": 0.0},
     },
     "CategoricalCrossEntropy": {"fused": False, "clip_probability": 0.0, "renormalize": "none"},

@@ -32,7 +32,8 @@ class Measures:
     size_*: max norm of the finite entries in float64. spread: what confirmation found beyond the noise (0 until it
     ran), part of the budget.
     same: bit for bit equal in both precisions.
-    void: some entry is NaN on both sides in float64; the others are measured, that one cannot be.
+    void: some entry has overflown on both sides in float64, to NaN or +inf; the others are measured, that one cannot
+    be. (-inf on both is a mask.)
     """
 
     layout: Layout
@@ -86,7 +87,11 @@ def compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
 def _compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
     reference32, candidate32 = reference["float32"], candidate["float32"]
     reference64, candidate64 = reference["float64"], candidate["float64"]
-    size_reference, size_candidate = _size(layout, reference64), _size(layout, candidate64)
+    size_reference, size_candidate = (_largest(layout, np.abs(rows)) for rows in (reference64, candidate64))
+    void = np.zeros(size_reference.shape, bool)
+    if not np.isfinite(size_reference + size_candidate).all():
+        void = _void(layout, reference64, candidate64)
+        size_reference, size_candidate = _finite(layout, reference64), _finite(layout, candidate64)
     d32, d64 = _difference(layout, reference32, candidate32), _difference(layout, reference64, candidate64)
     return Measures(
         layout=layout,
@@ -99,7 +104,7 @@ def _compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
         grain=_grain(layout, np.maximum(size_reference, size_candidate)),
         spread=np.zeros_like(d64),
         same=(d32 == 0) & (d64 == 0),
-        void=_void(layout, reference64, candidate64, size_reference),
+        void=void,
     )
 
 
@@ -123,23 +128,25 @@ def _difference(layout: Layout, one: np.ndarray, other: np.ndarray) -> np.ndarra
     with np.errstate(invalid="ignore", over="ignore"):
         gap -= other
     largest = _largest(layout, np.abs(gap, out=gap))
-    if np.isnan(largest).any():  # equal infinities (masks) are no difference, and of two NaN nothing can be said
-        gap[(one == other) | (np.isnan(one) & np.isnan(other))] = 0.0
+    if np.isnan(largest).any():  # equal infinities (masks) are no difference
+        gap[(one == other) | _nothing_to_say(one, other)] = 0.0
         largest = _largest(layout, gap)
     return largest
 
 
-def _void(layout: Layout, reference64: np.ndarray, candidate64: np.ndarray, size: np.ndarray) -> np.ndarray:
-    both = np.isnan(reference64) & np.isnan(candidate64)
-    return _largest(layout, both) > 0 if both.any() else np.zeros(size.shape, bool)
+def _void(layout: Layout, reference64: np.ndarray, candidate64: np.ndarray) -> np.ndarray:
+    overflown = (reference64 == np.inf) & (candidate64 == np.inf)
+    return _largest(layout, overflown | _nothing_to_say(reference64, candidate64)) > 0
 
 
-def _size(layout: Layout, rows: np.ndarray) -> np.ndarray:
+def _nothing_to_say(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """NaN against NaN, or against an infinity: which of them an overflow ends in depends on the order of summation."""
+    return (np.isnan(one) | np.isnan(other)) & ~np.isfinite(one) & ~np.isfinite(other)
+
+
+def _finite(layout: Layout, rows: np.ndarray) -> np.ndarray:
     """Largest finite entry of each quantity: beside an infinity, which may be a mask, the others still count."""
-    largest = _largest(layout, np.abs(rows))
-    if not np.isfinite(largest).all():
-        largest = _largest(layout, np.where(np.isfinite(rows), np.abs(rows), 0.0))
-    return largest
+    return _largest(layout, np.where(np.isfinite(rows), np.abs(rows), 0.0))
 
 
 def _largest(layout: Layout, magnitudes: np.ndarray) -> np.ndarray:

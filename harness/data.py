@@ -5,10 +5,15 @@ Inputs are standardised and rounded to float32 once; both precisions use the rou
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from harness.case import CannotRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,27 +32,21 @@ class Data:
 
 def breast_cancer() -> Data:
     """569 tumours, 30 measurements, malignant 0 or benign 1: 512 to train, 57 to test."""
-    from sklearn.datasets import load_breast_cancer
-
-    x, y = load_breast_cancer(return_X_y=True)
-    return _split(np.asarray(x), np.asarray(y, dtype=float)[:, None], train=512, task="binary")
+    table = bundled("breast_cancer.csv", delimiter=",", skiprows=1)
+    return _split(table[:, :-1], table[:, -1:], train=512, task="binary")
 
 
 def digits() -> Data:
     """1797 images of 8 x 8 grey values, ten classes: 1536 to train, 261 to test."""
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    return _split(np.asarray(x), np.asarray(y, dtype=np.int64), train=1536, task="classes")
+    table = bundled("digits.csv.gz", delimiter=",")
+    return _split(table[:, :-1], table[:, -1].astype(np.int64), train=1536, task="classes")
 
 
 def diabetes() -> Data:
     """442 patients, 10 measurements, disease progression after a year (standardised): 384 to train, 58 to test."""
-    from sklearn.datasets import load_diabetes
-
-    x, y = load_diabetes(return_X_y=True)
-    target = (np.asarray(y) - np.mean(y)) / np.std(y)
-    return _split(np.asarray(x), target[:, None], train=384, task="regression")
+    x, y = bundled("diabetes_data_raw.csv.gz"), bundled("diabetes_target.csv.gz")
+    target = (y - np.mean(y)) / np.std(y)
+    return _split(x, target[:, None], train=384, task="regression")
 
 
 def toy() -> Data:
@@ -71,6 +70,17 @@ DATASETS: dict[str, Callable[[], Data]] = {
     "toy": toy,
     "none": none,
 }
+
+
+def bundled(file: str, **layout: Any) -> np.ndarray:
+    """A table that comes with scikit-learn (sklearn/datasets/data), read without the second that importing it takes.
+
+    layout: how numpy.loadtxt is to read it.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise CannotRun("the data sets come with scikit-learn, which is not installed; run: pip install scikit-learn")
+    return np.loadtxt(Path(spec.submodule_search_locations[0], "datasets", "data", file), **layout)
 
 
 def _split(x: np.ndarray, y: np.ndarray, *, train: int, task: str) -> Data:

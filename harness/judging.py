@@ -60,8 +60,12 @@ class Judgement:
         )
 
 
-def judge(measures: Measures, missing: np.ndarray) -> Judgement:
-    """Judge a chunk by its ratios; missing (quantities,) marks what one side cannot show."""
+def judge(measures: Measures, missing: np.ndarray, blown_up: bool = False) -> Judgement:
+    """Judge a chunk by its ratios; missing (quantities,) marks what one side cannot show.
+
+    blown_up: both sides had numbers that are not finite before. What becomes of these (inf - inf) depends on the order
+    of summation, so that a NaN on one side only says nothing any more.
+    """
     judgement = Judgement(
         measures=measures,
         shown=measures,
@@ -75,8 +79,11 @@ def judge(measures: Measures, missing: np.ndarray) -> Judgement:
     overflown = np.logical_or.accumulate(neither.ravel()).reshape(neither.shape)  # whatever comes of it
     judgement.mark(one_sided & ~overflown, DIFFERENT, "unstable")
     judgement.mark((neither & ~measures.same) | (one_sided & overflown), UNDECIDED, "one precision")
+    before = np.logical_or.accumulate(np.concatenate([[blown_up], measures.void.ravel()]))[:-1]
+    wild = ~np.isfinite(measures.d64)
     judgement.mark(measures.void & (measures.ratio <= K), UNDECIDED, "nonfinite")
-    judgement.mark(~np.isfinite(measures.d64), DIFFERENT, "nonfinite")
+    judgement.mark(wild, DIFFERENT, "nonfinite")
+    judgement.mark(wild & before.reshape(wild.shape), UNDECIDED, "nonfinite")
     judgement.mark(np.broadcast_to(missing, measures.d64.shape), UNDECIDED, "missing")
     return judgement
 

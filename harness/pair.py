@@ -29,6 +29,7 @@ class Pair:
     plain: Side | None = None
     lost: str | None = None
     chaotic: bool = False
+    blown_up: bool = False
     largest: np.ndarray = field(default_factory=lambda: np.zeros(2))
     notes: list[str] = field(default_factory=list)
 

@@ -94,6 +94,7 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
     steps = slice(0, settled)
     judgement = judgement.part(steps)
     pair.largest = sizes[settled - 1] if settled else pair.largest
+    pair.blown_up |= bool(judgement.measures.void.any())
     _mark_chaos(pair, judgement.part(slice(horizon, None)))
     _mark_lost(pair, judgement)
     kept: list[Rows] = [{precision: values[steps] for precision, values in side.items()} for side in rows]
@@ -101,7 +102,7 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
 
 
 def _judge(pair: Pair, chunk: Chunk, rows: list[Rows]) -> Judgement:
-    judgement = judge(compare(chunk.layout, rows[0], rows[1]), pair.missing)
+    judgement = judge(compare(chunk.layout, rows[0], rows[1]), pair.missing, pair.blown_up)
     if pair.plain is not None:
         judgement.shown = compare(chunk.layout, rows[2], rows[1])
         leaked = (judgement.shown.ratio > K) & (judgement.verdict <= ROUNDING)

@@ -57,10 +57,10 @@ def relu(op: ReLU, a: Array, z: Array) -> None:
 def relu_backward(op: ReLU, da: Array, a: Array, z: Array, dz: Array | None, slopes: Array | None = None) -> None:
     """slopes: another derivative for the elements where it is not NaN (the convention here is 0 at 0)."""
     if dz is not None:
-        # a' = 1 where z > 0, else 0
-        np.greater(z, 0, out=dz)
-        _replace(dz, slopes)
-        dz *= da
+        # a' = 1 where z > 0, else 0: a choice and no product, for 0 times an infinite da would be NaN
+        dz.fill(0)
+        np.copyto(dz, da, where=z > 0)
+        _replace(dz, da, slopes)
 
 
 def leaky_relu(op: LeakyReLU, a: Array, z: Array) -> None:
@@ -74,14 +74,14 @@ def leaky_relu_backward(
     """slopes: another derivative for the elements where it is not NaN."""
     if dz is not None:
         # a' = 1 where z > 0, else α; at 0 it is a convention: α in torch and TensorFlow, 1 in JAX
-        dz[...] = np.where(z >= 0 if op.slope_at_zero == "one" else z > 0, 1, op.negative_slope)
-        _replace(dz, slopes)
-        dz *= da
+        np.multiply(da, op.negative_slope, out=dz)
+        np.copyto(dz, da, where=z >= 0 if op.slope_at_zero == "one" else z > 0)
+        _replace(dz, da, slopes)
 
 
-def _replace(derivative: Array, slopes: Array | None) -> None:
+def _replace(dz: Array, da: Array, slopes: Array | None) -> None:
     if slopes is not None:
-        np.copyto(derivative, slopes, where=~np.isnan(slopes))
+        np.multiply(slopes, da, out=dz, where=~np.isnan(slopes))
 
 
 def sigmoid(op: Sigmoid, a: Array, z: Array) -> None:

@@ -74,8 +74,9 @@ def binary_on_probabilities(loss: BinaryCrossEntropy, L: Array, dp: Array, p: Ar
     # L = -(y log(q + ε) + (1-y) log(1 - q + ε))
     L[...] = -(y * log_q + (1 - y) * log_1_q).sum() / n
     if eps:
-        # dL/dq = -y/(q + ε) + (1-y)/(1 - q + ε)
-        np.subtract((1 - y) / (1 - q + eps), y / (q + eps), out=dp)
+        # dL/dq = -y/(q + ε) + (1-y)/(1 - q + ε), the last sum in the order in which its logarithm has it
+        complement = 1 + (eps - q) if loss.log_complement == "log1p" else 1 - q + eps
+        np.subtract((1 - y) / complement, y / (q + eps), out=dp)
     else:
         # dL/dq = -y/q + (1-y)/(1-q) = (q - y) / (q (1-q)); torch bounds the denominator, and lets no log_floor in here
         np.divide(q - y, np.maximum(q * (1 - q), loss.denominator_floor), out=dp)

@@ -607,6 +607,8 @@ NAN, INF = np.nan, np.inf
         ([INF, 1, 2, 3], [1.0, 1, 2, 3], ("different", "nonfinite")),
         ([NAN, 1, 2, 3], [1.0, 1, 2, 3], ("different", "nonfinite")),
         ([NAN, 1, 2, 3], [NAN, 1, 2, 3], ("undecided", "nonfinite")),
+        ([NAN, 1, 2, 3], [INF, 1, 2, 3], ("undecided", "nonfinite")),
+        ([INF, 1, 2, 3], [INF, 1, 2, 3], ("undecided", "nonfinite")),
         ([NAN, 1, 2, 3], [NAN, 1, 2, 3.1], ("different", "")),
         ([NAN, NAN, 2, 3], [NAN, 1, 2, 3], ("different", "nonfinite")),
         ([0.0, 0, 0, 0], [0.0, 0, 0, 0], ("identical", "")),
