@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -57,7 +57,7 @@ CONVENTIONS: Conventions = {
     "LeakyReLU": {"slope_at_zero": "one"},
     "BinaryCrossEntropy": {
         "logits_form": "log_sigmoids",
-        **{"fused": False, "clip_probability": 0.0, "log_epsilon": 1e-7, "log_complement": "log"},
+        **{"fused": False, "clip_probability": 0.0, "log_epsilon": 1e-7, "log_complement": "log1p"},
         **{"log_floor": -math.inf, "denominator_floor": 0.0},
     },
     "CategoricalCrossEntropy": {"fused": False, "clip_probability": 0.0, "renormalize": "none"},
@@ -151,14 +151,11 @@ def _compiled(case: Case, width: int, x: Shape, y: Shape, indices: bool) -> Call
 def _step(case: Case, last: Array, count: Array, x: Array, y: Array) -> Array:
     """The recorded row of a step that starts from the state in the last row."""
     layout = layout_of(case, x.shape)
-    shapes = layout.parameter_shapes.values()
-    sizes = [math.prod(shape) for shape in shapes]
-    slots = slot_names(case.optimizer)
-    groups = [
-        [piece.reshape(shape) for piece, shape in zip(jnp.split(group, np.cumsum(sizes)[:-1]), shapes, strict=True)]
-        for group in jnp.split(last[layout.state], 1 + len(slots))
-    ]
-    parameters, held = groups[0], dict(zip(slots, groups[1:], strict=True))
+    names = slot_names(case.optimizer)
+    W, *slots = jnp.split(last[layout.state], 1 + len(names))  # noqa: N806
+    ends = np.cumsum([math.prod(shape) for shape in layout.parameter_shapes.values()])
+    pieces = zip(jnp.split(W, ends[:-1]), layout.parameter_shapes.values(), strict=True)
+    parameters = [piece.reshape(shape) for piece, shape in pieces]
 
     def objective(parameters: list[Array], probes: list[Array]) -> tuple[Array, list[Array]]:
         outputs = _forward(case, dict(zip(layout.parameter_shapes, parameters, strict=True)), probes, x)
@@ -168,10 +165,13 @@ def _step(case: Case, last: Array, count: Array, x: Array, y: Array) -> Array:
     probes = [jnp.zeros(shape, last.dtype) for shape in layout.activation_shapes.values()]
     differentiate = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
     (loss, outputs), (gradients, output_gradients) = differentiate(parameters, probes)
-    parameters, held = _update(case.optimizer, parameters, gradients, held, count)
+    g = _flat(gradients)
+    W, held = _update(case.optimizer, W, g, dict(zip(names, slots, strict=True)), count)  # noqa: N806
+    return _flat([*outputs, loss, *output_gradients, g, W, *held.values()])
 
-    state = [*parameters, *(tensor for slot in slots for tensor in held[slot])]
-    return jnp.concatenate([jnp.ravel(tensor) for tensor in (*outputs, loss, *output_gradients, *gradients, *state)])
+
+def _flat(tensors: Sequence[Array]) -> Array:
+    return jnp.concatenate([jnp.ravel(tensor) for tensor in tensors])
 
 
 def _forward(case: Case, parameters: Mapping[str, Array], probes: list[Array], x: Array) -> list[Array]:
@@ -215,7 +215,7 @@ def _loss(loss: Loss, p: Array, y: Array) -> Array:
             terms = optax.sigmoid_binary_cross_entropy(p, y)
         case BinaryCrossEntropy(clip_probability=clip):
             p, eps = _clipped(p, clip), cast(float, loss.log_epsilon)
-            terms = -(y * jnp.log(p + eps) + (1 - y) * jnp.log(1 - p + eps))
+            terms = -(y * jnp.log(p + eps) + (1 - y) * jnp.log1p(eps - p))
         case CategoricalCrossEntropy(reads="logits", sparse=True):
             terms = optax.softmax_cross_entropy_with_integer_labels(p, y)
         case CategoricalCrossEntropy(reads="logits"):
@@ -237,32 +237,34 @@ def _clipped(p: Array, margin: Any) -> Array:
 
 # --- optimizer --------------------------------------------------------------------------------------------------
 
-Slots = dict[str, list[Array]]
-
 
 def _update(
-    case: Optimizer, parameters: list[Array], gradients: list[Array], slots: Slots, count: Array
-) -> tuple[list[Array], Slots]:
-    """Parameters and slots after optax's update; `count` updates came before."""
+    case: Optimizer,
+    W: Array,  # noqa: N803
+    g: Array,
+    slots: Mapping[str, Array],
+    count: Array,
+) -> tuple[Array, dict[str, Array]]:
+    """Parameters and slots, each flat, after optax's update; `count` updates came before."""
     optimizer = _optimizer(case)
-    held: dict[str, Any] = {OPTAX_STATE[slot]: _signed(case, slot, tensors) for slot, tensors in slots.items()}
+    held: dict[str, Any] = {OPTAX_STATE[slot]: _signed(case, slot, values) for slot, values in slots.items()}
     if isinstance(case, Adam):
         held["count"] = count
-    before = optax.tree_utils.tree_set(optimizer.init(parameters), **held)
-    updates, after = optimizer.update(gradients, before, parameters)
+    updates, after = optimizer.update(g, optax.tree_utils.tree_set(optimizer.init(W), **held), W)
     slots = {slot: _signed(case, slot, optax.tree_utils.tree_get(after, OPTAX_STATE[slot])) for slot in slots}
-    return optax.apply_updates(parameters, updates), slots  # type: ignore[return-value]
+    return optax.apply_updates(W, updates), slots  # type: ignore[return-value]
 
 
-def _signed(case: Optimizer, slot: str, tensors: list[Array]) -> list[Array]:
+def _signed(case: Optimizer, slot: str, values: Array) -> Array:
     """optax.rmsprop's trace adds up -lr g / root, the negative of the canonical velocity."""
-    return [-tensor for tensor in tensors] if isinstance(case, RMSprop) and slot == "velocity" else tensors
+    return -values if isinstance(case, RMSprop) and slot == "velocity" else values
 
 
 def _optimizer(case: Optimizer) -> optax.GradientTransformation:
     rate = case.learning_rate
     epsilon: Any = getattr(case, "epsilon", None)
-    decay = optax.add_decayed_weights(getattr(case, "weight_decay", 0.0))
+    weight_decay = getattr(case, "weight_decay", 0.0)
+    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
     match case:
         case SGD(momentum=momentum, decay="decoupled"):  # optax.sgd with the decay where optax.adamw has it
             accumulate = optax.trace(momentum, case.nesterov) if momentum else optax.identity()

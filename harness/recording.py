@@ -127,7 +127,10 @@ class Recorder:
             self.aside.mkdir(parents=True)
         except OSError as error:
             raise CannotRun(f"cannot write to {folder.parent}: {error.strerror}; choose another --out") from error
-        self.parquet = pq.ParquetWriter(self.aside / "frame.parquet", SCHEMA, compression="zstd")
+        repetitive: Any = [field.name for field in SCHEMA if field.type != pa.float64()]
+        self.parquet = pq.ParquetWriter(
+            self.aside / "frame.parquet", SCHEMA, compression="zstd", use_dictionary=repetitive
+        )
         self.csv = pyarrow.csv.CSVWriter(self.aside / "frame.csv", SCHEMA_CSV)
         self.waiting: list[pa.Table] = []
         self.rows = 0
