@@ -1,4 +1,4 @@
-"""Each benchmark's command runs on a tiny setting and prints its table; how fast things are is for the full runs to say."""
+"""Each benchmark's command runs on a tiny setting and prints its table; how fast things are, the full runs say."""
 
 from __future__ import annotations
 
