@@ -7,24 +7,37 @@ import importlib.metadata
 from dataclasses import dataclass
 from typing import cast
 
-from frameworks.protocol import Framework
+from frameworks.protocol import Framework, Models
 from harness.case import CannotRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """An adapter module, the distributions it needs (the first one's version is shown) and its extra in pyproject."""
+    """An adapter module, one for users' own models ("" where there is none), the distributions it needs (the first
+    one's version is shown) and its extra in pyproject."""
 
     module: str
+    models: str
     packages: tuple[str, ...]
     extra: str
 
 
 FRAMEWORKS: dict[str, Registered] = {
-    "pytorch": Registered(module="frameworks.pytorch", packages=("torch",), extra="torch"),
-    "keras": Registered(module="frameworks.keras_tf", packages=("keras", "tensorflow"), extra="tensorflow"),
-    "tensorflow": Registered(module="frameworks.tensorflow_graph", packages=("tensorflow",), extra="tensorflow"),
-    "jax": Registered(module="frameworks.jax_native", packages=("jax", "jaxlib", "optax"), extra="jax"),
+    "pytorch": Registered(
+        module="frameworks.pytorch", models="frameworks.pytorch_models", packages=("torch",), extra="torch"
+    ),
+    "keras": Registered(
+        module="frameworks.keras_tf",
+        models="frameworks.keras_models",
+        packages=("keras", "tensorflow"),
+        extra="tensorflow",
+    ),
+    "tensorflow": Registered(
+        module="frameworks.tensorflow_graph", models="", packages=("tensorflow",), extra="tensorflow"
+    ),
+    "jax": Registered(
+        module="frameworks.jax_native", models="frameworks.jax_models", packages=("jax", "jaxlib", "optax"), extra="jax"
+    ),
 }
 
 
@@ -60,3 +73,9 @@ def adapter(name: str) -> Framework:
     """Import a framework's adapter (1 to 6 seconds the first time). Raises CannotRun where it is not installed."""
     require(name)
     return cast(Framework, importlib.import_module(FRAMEWORKS[name].module))
+
+
+def models(name: str) -> Models:
+    """Import a framework's adapter for users' own models. Raises CannotRun where it is not installed."""
+    require(name)
+    return cast(Models, importlib.import_module(FRAMEWORKS[name].models))

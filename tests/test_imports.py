@@ -15,7 +15,7 @@ from frameworks import FRAMEWORKS
 ROOT = Path(__file__).parent.parent
 
 ORDER = (
-    {"harness.case"},
+    {"harness.case", "harness.recipe"},
     {"harness.conventions", "harness.layout", "frameworks.protocol"},
     {"reference", "frameworks", "harness.data"},
     {"harness.running"},
