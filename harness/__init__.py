@@ -13,15 +13,23 @@ if TYPE_CHECKING:
     from harness.explanation import explain_case as explain_case
     from harness.investigating import Result as Result
     from harness.investigating import investigate as investigate
+    from harness.porting import Comparison as Comparison
+    from harness.porting import compare as compare
+    from harness.porting import side as side
+    from harness.porting import transfer as transfer
 
 _HOMES = {
     "CASES": "harness.cases",
     "Case": "harness.case",
+    "Comparison": "harness.porting",
     "Data": "harness.data",
     "HarnessError": "harness.case",
     "Result": "harness.investigating",
+    "compare": "harness.porting",
     "explain_case": "harness.explanation",
     "investigate": "harness.investigating",
+    "side": "harness.porting",
+    "transfer": "harness.porting",
 }
 """Public names, loaded at first use: `import harness` imports nothing heavy."""
 

@@ -123,7 +123,60 @@ def explain(name: str, frameworks: str | None) -> None:
                 console.print(f"{line.name} is missing in {framework}: {reason}")
 
 
+@main.command()
+@click.argument("reference", metavar="MODULE:SIDE")
+@click.argument("candidate", metavar="MODULE:SIDE")
+@click.option("--data", metavar="MODULE:NAME", help="(x, y), or a function giving it; `data` beside the first side.")
+@click.option("--steps", type=click.IntRange(min=0), default=1, show_default=True, help="0: inference only.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="All examples by default.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write one self-contained page.")
+@click.option("--json", "as_json", is_flag=True, help="The answer as JSON on stdout.")
+def compare(
+    reference: str,
+    candidate: str,
+    data: str | None,
+    steps: int,
+    batch_size: int | None,
+    page: Path | None,
+    as_json: bool,
+) -> None:
+    """Train two models side by side and say where they first differ.
+
+    A side is a model, a harness.side(...), or a function that gives one: mymodels:torch_side.
+    """
+    with _reported_errors():
+        x, y = _loaded(data or f"{reference.partition(':')[0]}:data", "give --data MODULE:NAME")
+        sides = [
+            _loaded(name, "name a model, a harness.side(...) or a function that gives one")
+            for name in (reference, candidate)
+        ]
+        from harness.porting import compare as compared
+
+        result = compared(*sides, x, y, steps=steps, batch_size=batch_size)
+        if page:
+            _ = result.to_html(page)
+        click.echo(json.dumps(result.as_json(), indent=1) if as_json else str(result))
+        sys.exit(result.exit_code)
+
+
 # --- what the commands share ------------------------------------------------------------------------------------
+
+
+def _loaded(place: str, hint: str) -> Any:
+    """What MODULE:NAME names, called if it is a plain function; modules are looked for in the working directory too."""
+    import importlib
+    import inspect
+
+    from harness.case import HarnessError
+
+    module, _, name = place.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise HarnessError(f"{place}: {error}; {hint}") from error
+    return found() if inspect.isfunction(found) else found
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ All in the max norm per tensor and step. With S one side, R the reference and C 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,6 +83,24 @@ def compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
         blocks.append(_compare(layout, *sides))
     arrays = [name for name in Measures.__slots__ if name != "layout"]
     return Measures(layout=layout, **{name: np.concatenate([getattr(b, name) for b in blocks]) for name in arrays})
+
+
+def compare_tensors(layout: Layout, tensors: Sequence[Sequence[np.ndarray]]) -> Measures:
+    """Measure one step given tensor by tensor, in the layout's order: the reference's in float32 and float64, the
+    candidate's in both, all of one shape."""
+    columns = []
+    for quantity, four in zip(layout.quantities, tensors, strict=True):
+        alone = replace(layout, quantities=(replace(quantity, kind="activation", start=0),), size=four[0].size)
+        rows = [np.reshape(values, (1, -1)) for values in four]
+        columns.append(
+            _compare(alone, {"float32": rows[0], "float64": rows[1]}, {"float32": rows[2], "float64": rows[3]})
+        )
+    arrays = [name for name in Measures.__slots__ if name != "layout"]
+    measures = Measures(
+        layout=layout, **{name: np.concatenate([getattr(c, name) for c in columns], axis=1) for name in arrays}
+    )
+    measures.grain = _grain(layout, measures.size)
+    return measures
 
 
 def _compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:

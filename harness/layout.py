@@ -19,7 +19,7 @@ import numpy as np
 
 from harness.case import Add, Case, Dense, HarnessError, Objective, Polynomial, parameter_names, slot_names, wire
 
-Kind = Literal["activation", "loss", "activation_gradient", "gradient", "update", "parameter", "slot"]
+Kind = Literal["activation", "loss", "activation_gradient", "gradient", "update", "parameter", "slot", "buffer"]
 Shape = tuple[int, ...]
 
 

@@ -76,6 +76,7 @@ class State:
 
     Canonical slots: velocity (SGD, RMSprop: of gradients, torch's sign), accumulator (Adagrad), mean_square (RMSprop),
     m, v (Adam and kin), v_max (AMSGrad), as `harness.case` names them; another optimizer's go by their own names.
+    gradient: what has piled up before the step.
     """
 
     values: Mapping[str, np.ndarray]
@@ -103,12 +104,14 @@ class Forced:
     """Values put in the place of a step's own, by name, in the side's own layout, after the own ones are recorded.
 
     activations: what later blocks read. cotangents: what flows on backward into the block that computed the
-    activation. gradients: what clipping and the optimizer get.
+    activation. gradients: what clipping and the optimizer get. float32_constants: numbers given to functions in the
+    forward pass are rounded through float32 (torch, JAX): what another framework may do by itself.
     """
 
     activations: Mapping[str, np.ndarray] = field(default_factory=dict)
     cotangents: Mapping[str, np.ndarray] = field(default_factory=dict)
     gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
+    float32_constants: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

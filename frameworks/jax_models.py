@@ -1,0 +1,364 @@
+"""Users' own JAX models: a pure function of a pytree, watched while it trains with optax.
+
+Every floating result inside the function passes a `_tap`, which gives its cotangent and can put another value in its
+place. What is computed, and by which derivative rules, stays the function's own (`frameworks.jaxpr_recording`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from frameworks.jax_trees import is_count, is_float, parameters_of, slot_places, tree_of, write
+from frameworks.jaxpr_recording import evaluate, program_of
+from harness.case import HarnessError, Precision
+from harness.recipe import Batch, Forced, Recipe, Record, State
+
+Arrays = Mapping[str, Any]
+
+PILED = "gradient"
+"""The slot of gradients that add up over several steps: they are part of what a step starts from."""
+
+
+def watch(recipe: Recipe, precision: Precision, inference: bool) -> JaxModel:
+    """A copy of the parameters at this precision, with a fresh state of the optimizer.
+
+    model: a pure apply(params, *inputs) -> an output, or a pytree of them; one that also returns new statistics is not
+    supported. A keyword `training` of it is told the mode. loss(output, target) -> scalar; with example weights
+    loss(output, target, weights=...). penalty(params) -> scalar. after_backward(gradients) -> gradients.
+    Floating arrays among params are trained, integer ones are buffers, Python numbers stay as they are.
+    Raises HarnessError where one of them cannot be used.
+    """
+    _check(recipe, inference)
+    return JaxModel(recipe, precision, inference)
+
+
+def assign(recipe: Recipe, values: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name into the user's own dicts and lists. Raises HarnessError for params that are neither."""
+    if not isinstance(recipe.params, dict | list):
+        kind = type(recipe.params).__name__
+        raise HarnessError(f"JAX params in a {kind} cannot be changed in place; hand over a dict or a list of them")
+    tree = tree_of(recipe.params)
+    new = {}
+    for name, value in values.items():
+        old = _fitting(tree.arrays, name, value)
+        with jax.enable_x64(old.dtype.itemsize == 8):
+            new[name] = np.array(value, old.dtype) if isinstance(old, np.ndarray) else jnp.array(value, old.dtype)
+    write(recipe.params, tree.filled(new))
+
+
+class JaxModel:
+    """A function and its pytree at one precision, satisfying `Watched`; float64 is switched on for its own calls only.
+
+    One function is compiled for each shape of batch and each set of forced names.
+    """
+
+    optimizer = None  # optax's transformations are closures: they do not say what they are
+
+    def __init__(self, recipe: Recipe, precision: Precision, inference: bool) -> None:
+        self.recipe = recipe
+        self.precision: Precision = precision
+        self.loss = None if inference else recipe.loss
+        self.optax: Any = recipe.optimizer
+        self.updates = recipe.optimizer is not None and self.loss is not None
+        self.piles_up = self.updates and (recipe.accumulate > 1 or not recipe.zero_grad)
+        self.tree = tree_of(recipe.params)
+        self.parameters = parameters_of(self.tree)
+        self.layers = {parameter.name: parameter.layer for parameter in self.parameters}
+        self.trained = tuple(parameter.name for parameter in self.parameters if parameter.trainable)
+        self.options = _mode(recipe, inference)
+        self.compute, self.apply_update = jax.jit(self._compute), jax.jit(self._update)
+        self.count = 0
+        self.scalars: dict[int, list[Any]] = {}
+        with self._x64():
+            self.values = {name: _copy(value, precision) for name, value in self.tree.arrays.items()}
+            trained = {name: self.values[name] for name in self.trained}
+            self.piled = {name: jnp.zeros_like(value) for name, value in trained.items()} if self.piles_up else {}
+            with _blaming("the optimizer's init", precision):
+                fresh = self.optax.init(self.tree.only(trained)) if self.updates else ()
+        flat, self.held_structure = jax.tree_util.tree_flatten_with_path(fresh)
+        self.counts = [is_count(path) for path, _ in flat]
+        self.held = [leaf for _, leaf in flat]
+        self.places = slot_places(fresh, self.tree, self.trained)
+        self._keep_scalars()
+
+    def state(self) -> State:
+        slots: dict[str, dict[str, np.ndarray]] = {PILED: _numpy(self.piled)} if self.piles_up else {}
+        for place, leaf in zip(self.places, self.held, strict=True):
+            if place:
+                slots.setdefault(place[0], {})[place[1]] = np.array(leaf)
+        return State(values=_numpy(self.values), slots=slots, count=self.count)
+
+    def load(self, state: State) -> None:
+        """Slots that this optimizer does not have are left out. Its other numbers (rates, flags), for which a State
+        has no place, become what they were at that count, its counts the count itself."""
+        with self._x64():
+            for name, value in state.values.items():
+                self.values[name] = jnp.array(value, _fitting(self.values, name, value).dtype)
+            for name, value in state.slots.get(PILED, {}).items():
+                if name in self.piled:
+                    self.piled[name] = jnp.array(value, self.precision)
+            self.held = [self._loaded(i, state) for i in range(len(self.held))]
+        self.count = state.count
+
+    def _loaded(self, i: int, state: State) -> Any:
+        leaf, place = self.held[i], self.places[i]
+        if place:
+            value = state.slots.get(place[0], {}).get(place[1])
+            return leaf if value is None else jnp.array(value, leaf.dtype)
+        if state.count in self.scalars:
+            return self.scalars[state.count][i]
+        return jnp.array(state.count, leaf.dtype) if self.counts[i] else leaf
+
+    def step(self, batch: Batch, forced: Forced | None = None) -> Record:
+        forced = forced or Forced()
+        with self._x64():
+            shown, outputs, loss, cotangents, gradients = self._computed(batch, forced, None)
+            if self.piles_up:
+                gradients = {name: self.piled[name] + gradient for name, gradient in gradients.items()}
+            after = self._stepped(gradients | self._on_device(forced.gradients), batch.step) if self.updates else None
+        return self._record(shown, outputs, loss, cotangents, gradients, after)
+
+    def pull_back(self, batch: Batch, cotangents: Arrays, forced: Forced | None = None) -> Record:
+        with self._x64():
+            shown, outputs, _, reached, gradients = self._computed(batch, forced or Forced(), cotangents)
+        return self._record(shown, outputs, None, reached, gradients, None)
+
+    # --- forward and backward -----------------------------------------------------------------------------------
+
+    def _computed(self, batch: Batch, forced: Forced, pulled: Arrays | None) -> tuple[Any, ...]:
+        inputs, targets = (tuple(map(jnp.asarray, arrays)) for arrays in (batch.inputs, batch.targets))
+        weights = None if batch.weights is None or self.loss is None else jnp.asarray(batch.weights, self.precision)
+        placed = (self._on_device(arrays) for arrays in (forced.activations, forced.cotangents))
+        pulled = None if pulled is None else self._on_device(pulled)
+        return self.compute(self.values, inputs, targets, weights, *placed, pulled)
+
+    def _compute(
+        self,
+        values: Arrays,
+        inputs: tuple[Any, ...],
+        targets: tuple[Any, ...],
+        weights: Any,
+        activations: Arrays,
+        cotangents: Arrays,
+        pulled: Arrays | None,
+    ) -> tuple[Any, ...]:
+        """What a step shows: activations, the names of outputs (as keys, so that jit hands them on), loss, cotangents
+        and gradients; the objective is the loss, or the outputs times the cotangents to pull back."""
+        names = list(self.tree.arrays)
+
+        def apply(leaves: list[Any], *x: Any) -> Any:
+            params = self.tree.filled(dict(zip(names, leaves, strict=True)))
+            with _blaming("the model", self.precision):
+                return self.recipe.model(params, *x, **self.options)
+
+        program = program_of(apply, {name: values[name] for name in names}, inputs, self.layers)
+        shapes = {name: value.shape for value, name in program.names.items() if is_float(value.dtype)}
+        outputs = [program.names[value] for value in program.outputs]
+        for name, value in [*activations.items(), *cotangents.items()]:
+            _require_shape(shapes, name, value)
+        for name, value in (pulled or {}).items():
+            _require_shape({name: shapes[name] for name in outputs}, name, value)
+        reached = set()
+
+        def objective(trained: Arrays, probes: Arrays) -> tuple[Any, Any]:
+            shown: OrderedDict[str, Any] = OrderedDict()  # jit sorts the keys of a plain dict
+
+            def visit(name: str, own: Any) -> Any:
+                shown[name] = own
+                if name not in probes:
+                    return own
+                note = partial(reached.add, name)
+                return _tap(note, own, probes[name], activations.get(name), cotangents.get(name))
+
+            held = {**values, **trained}
+            output = evaluate(program, [*(held[name] for name in names), *inputs], self.precision, visit)
+            if pulled is not None:
+                seen = dict(zip(outputs, jax.tree_util.tree_leaves(output), strict=True))
+                products = [jnp.vdot(seen[name], cotangent) for name, cotangent in pulled.items()]
+                return sum(products, start=jnp.zeros(())), (shown, None)
+            if self.loss is None:
+                return jnp.zeros(()), (shown, None)
+            loss = self._loss(output, targets, weights, self.tree.filled(held))
+            return loss, (shown, loss)
+
+        trained = {name: values[name] for name in self.trained}
+        probes = {name: jnp.zeros(shape, self.precision) for name, shape in shapes.items()}
+        differentiate = jax.grad(objective, argnums=(0, 1), has_aux=True)
+        (gradients, arriving), (shown, loss) = differentiate(trained, probes)
+        return (
+            shown,
+            tuple({name: None} for name in outputs),
+            loss,
+            {name: g for name, g in arriving.items() if name in reached},
+            gradients,
+        )
+
+    def _loss(self, output: Any, targets: tuple[Any, ...], weights: Any, params: Any) -> Any:
+        target = targets[0] if len(targets) == 1 else targets
+        factors = {} if weights is None else {"weights": weights}
+        if factors and "weights" not in _keywords(self.recipe.loss):
+            raise HarnessError("a JAX loss takes example weights as loss(output, target, weights); this one has none")
+        with _blaming("the loss", self.precision):
+            loss = _scalar("loss", self.recipe.loss(output, target, **factors))
+        if self.recipe.penalty is None:
+            return loss
+        with _blaming("the penalty", self.precision):
+            return loss + _scalar("penalty", self.recipe.penalty(params))
+
+    # --- update -------------------------------------------------------------------------------------------------
+
+    def _stepped(self, gradients: Arrays, step: int) -> State | None:
+        due = (step + 1) % self.recipe.accumulate == 0
+        if self.piles_up:
+            clear = due and self.recipe.zero_grad
+            self.piled = {name: jnp.zeros_like(g) if clear else g for name, g in gradients.items()}
+        if not due:
+            return None
+        tree = self.tree.only(gradients)
+        if self.recipe.after_backward:
+            with _blaming("after_backward", self.precision):
+                tree = self.recipe.after_backward(tree)
+        with _blaming("the optimizer", self.precision):
+            moved, self.held = self.apply_update(tree, self.held, {name: self.values[name] for name in self.trained})
+        self.values |= moved
+        self.count += 1
+        self._keep_scalars()
+        return self.state()
+
+    def _keep_scalars(self) -> None:
+        pairs = zip(self.places, self.held, strict=True)
+        self.scalars[self.count] = [None if place else leaf for place, leaf in pairs]
+
+    def _update(self, gradients: Any, held: list[Any], trained: Arrays) -> tuple[Arrays, list[Any]]:
+        params = self.tree.only(trained)
+        held = jax.tree_util.tree_unflatten(self.held_structure, held)
+        updates, after = self.optax.update(gradients, held, params)
+        return self.tree.named(optax.apply_updates(params, updates)), jax.tree_util.tree_leaves(after)
+
+    # --- in and out ---------------------------------------------------------------------------------------------
+
+    def _x64(self) -> Any:
+        return jax.enable_x64(self.precision == "float64")
+
+    def _on_device(self, arrays: Arrays) -> dict[str, Any]:
+        return {name: jnp.asarray(value, self.precision) for name, value in arrays.items()}
+
+    def _record(
+        self, shown: Arrays, outputs: Any, loss: Any, cotangents: Arrays, gradients: Arrays, after: Any
+    ) -> Record:
+        differentiated = bool(cotangents) or loss is not None
+        return Record(
+            activations=_numpy(shown),
+            outputs=tuple(name for output in outputs for name in output),
+            loss=None if loss is None else np.array(loss),
+            cotangents={name: np.array(cotangents[name]) for name in shown if name in cotangents},
+            gradients={name: np.array(gradients[name]) for name in self.trained} if differentiated else {},
+            after=after,
+        )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _tap(note: Callable[[], None], own: Any, probe: Any, forced: Any, cotangent: Any) -> Any:
+    """`own`, or what is forced in its place; backward, what arrives goes to the probe, and on to `own` unless another
+    cotangent is forced. note() is called, while JAX traces, if anything arrives at all."""
+    return own if forced is None else forced
+
+
+def _tap_forward(note: Callable[[], None], own: Any, probe: Any, forced: Any, cotangent: Any) -> tuple[Any, Any]:
+    return _tap(note, own, probe, forced, cotangent), cotangent
+
+
+def _tap_backward(note: Callable[[], None], cotangent: Any, arriving: Any) -> tuple[Any, ...]:
+    note()
+    return arriving if cotangent is None else cotangent, arriving, None, None
+
+
+_tap.defvjp(_tap_forward, _tap_backward)
+
+
+# --- what was handed over ---------------------------------------------------------------------------------------
+
+
+def _check(recipe: Recipe, inference: bool) -> None:
+    if not callable(recipe.model):
+        kind = type(recipe.model).__name__
+        raise HarnessError(
+            f"a JAX model is a function apply(params, x); this is a {kind}: hand over its apply function"
+        )
+    if recipe.params is None:
+        raise HarnessError("a JAX model needs its parameters; give the pytree as params=...")
+    if inference:
+        return
+    if recipe.train_step is not None:
+        raise HarnessError("train_step is not offered for JAX; give model, params, loss and optimizer instead")
+    if recipe.loss is not None and not callable(recipe.loss):
+        raise HarnessError(f"a JAX loss is a function loss(output, target) -> scalar, not {recipe.loss!r}")
+    if recipe.optimizer is not None and not (hasattr(recipe.optimizer, "init") and hasattr(recipe.optimizer, "update")):
+        raise HarnessError(f"a JAX optimizer is an optax transformation, not a {type(recipe.optimizer).__name__}")
+    if recipe.schedule is not None:
+        raise HarnessError(
+            "a schedule beside an optax optimizer is not offered; put it into optax: optax.sgd(schedule)"
+        )
+
+
+def _mode(recipe: Recipe, inference: bool) -> dict[str, bool]:
+    if "training" not in _keywords(recipe.model):
+        return {}
+    training = recipe.loss is not None if recipe.training is None else recipe.training
+    return {"training": training and not inference}
+
+
+def _keywords(function: Callable[..., Any]) -> set[str]:
+    try:
+        return set(inspect.signature(function).parameters)
+    except ValueError:  # a callable without a signature
+        return set()
+
+
+@contextmanager
+def _blaming(part: str, precision: Precision) -> Iterator[None]:
+    try:
+        yield
+    except HarnessError:
+        raise
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), "")
+        raise HarnessError(f"in {precision}, {part} raised {type(error).__name__}: {said}") from error
+
+
+def _scalar(part: str, value: Any) -> Any:
+    if np.shape(value) != () or not is_float(jnp.result_type(value)):
+        raise HarnessError(f"the {part} has shape {np.shape(value)}; it must be one number: reduce it, as by jnp.mean")
+    return jnp.asarray(value)
+
+
+def _fitting(arrays: Arrays, name: str, value: Any) -> Any:
+    """The array of this name, where the value fits in."""
+    _require_shape({name: np.shape(array) for name, array in arrays.items()}, name, value)
+    return arrays[name]
+
+
+def _require_shape(shapes: Mapping[str, tuple[int, ...]], name: str, value: Any) -> None:
+    if name not in shapes:
+        raise HarnessError(f"the JAX model has no {name!r}; it has {', '.join(shapes)}")
+    if np.shape(value) != shapes[name]:
+        raise HarnessError(f"{name} has shape {shapes[name]}, not {np.shape(value)}")
+
+
+def _copy(value: Any, precision: Precision) -> Any:
+    """Rounded to float32 once, so that both precisions start from the same point."""
+    return jnp.asarray(np.asarray(value, np.float32), precision) if is_float(value.dtype) else jnp.array(value)
+
+
+def _numpy(arrays: Arrays) -> dict[str, np.ndarray]:
+    return {name: np.array(value) for name, value in arrays.items()}

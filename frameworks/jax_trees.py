@@ -1,0 +1,190 @@
+"""A pytree of parameters as named arrays with layers and roles, and optax's state as slots of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import GetAttrKey, keystr, tree_flatten_with_path, tree_unflatten
+
+from harness.case import HarnessError
+from harness.recipe import Parameter
+
+ROLES = {
+    **dict.fromkeys(("kernel", "weight", "w"), "kernel"),
+    **dict.fromkeys(("bias", "b"), "bias"),
+    **dict.fromkeys(("scale", "gamma"), "gamma"),
+    **dict.fromkeys(("beta", "offset"), "beta"),
+    **dict.fromkeys(("embedding", "embeddings", "table"), "embeddings"),
+}
+
+KEY = re.compile(rf"(?:(.+)_)?({'|'.join(ROLES)})(?:_?(\d+)|_(.+))?", re.IGNORECASE)
+"""w, fc1_w, w1, W_2, b_hidden: what comes before, the role's word, a number, or what else comes behind."""
+
+ROOT = "model"
+"""The layer of parameters that stand at the top and are called by their role alone."""
+
+SLOTS = {"trace": "velocity", "sum_of_squares": "accumulator", "mu": "m", "nu": "v", "nu_max": "v_max"}
+"""optax's fields (optax 0.2.8, optax/_src/transform.py) by the slots that `harness.recipe.State` names."""
+
+Path = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A pytree taken apart: paths, names and leaves in its order. Arrays of numbers are values, other leaves stay."""
+
+    paths: tuple[Path, ...]
+    names: tuple[str, ...]
+    leaves: tuple[Any, ...]
+    structure: Any
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        return {name: leaf for name, leaf in zip(self.names, self.leaves, strict=True) if _is_array(leaf)}
+
+    def filled(self, values: Mapping[str, Any]) -> Any:
+        """The pytree with these values in place of its own."""
+        pairs = zip(self.names, self.leaves, strict=True)
+        return tree_unflatten(self.structure, [values.get(name, leaf) for name, leaf in pairs])
+
+    def only(self, values: Mapping[str, Any]) -> Any:
+        """The pytree with these values, and None in place of what has none: what an optimizer sees."""
+        return tree_unflatten(self.structure, [values.get(name) for name in self.names])
+
+    def named(self, tree: Any) -> dict[str, Any]:
+        """The values of such a pytree."""
+        flat, _ = tree_flatten_with_path(tree)
+        names = dict(zip(self.paths, self.names, strict=True))
+        return {names[path]: leaf for path, leaf in flat}
+
+
+def tree_of(params: Any) -> Tree:
+    """Take parameters apart. Raises HarnessError for none, NaN among them, and for complex ones."""
+    flat, structure = tree_flatten_with_path(params)
+    paths = tuple(path for path, _ in flat)
+    names = tuple(keystr(path, simple=True, separator="/") or ROOT for path in paths)
+    tree = Tree(paths=paths, names=names, leaves=tuple(leaf for _, leaf in flat), structure=structure)
+    for name, leaf in tree.arrays.items():
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise HarnessError(f"parameter {name} is complex; only real ones can be compared: split it in two")
+        if is_float(leaf.dtype) and np.isnan(np.asarray(leaf, np.float64)).any():
+            raise HarnessError(f"parameter {name} holds NaN; hand over finite parameters")
+    if not any(is_float(leaf.dtype) for leaf in tree.arrays.values()):
+        raise HarnessError("a JAX model has its parameters in a pytree with floating arrays; give it as params=...")
+    return tree
+
+
+def parameters_of(tree: Tree) -> tuple[Parameter, ...]:
+    """Each array's layer and role: what its key and its neighbours' shapes say safely, else "" for the role."""
+    arrays = tree.arrays
+    places = {
+        name: _place(path, arrays[name]) for path, name in zip(tree.paths, tree.names, strict=True) if name in arrays
+    }
+    layers: defaultdict[str, list[str]] = defaultdict(list)
+    for name, (layer, _) in places.items():
+        layers[layer].append(name)
+    roles = {name: role for name, (_, role) in places.items()}
+    for names in layers.values():
+        roles |= _roles_among(names, arrays, roles)
+    return tuple(
+        Parameter(
+            name=name,
+            shape=tuple(np.shape(leaf)),
+            layer=places[name][0],
+            op="",
+            role=roles[name],
+            framework="jax",
+            trainable=is_float(leaf.dtype),
+            buffer=not is_float(leaf.dtype),
+        )
+        for name, leaf in arrays.items()
+    )
+
+
+def slot_places(state: Any, tree: Tree, trained: Sequence[str]) -> list[tuple[str, str] | None]:
+    """For each leaf of an optax state its slot and the parameter it belongs to: it lies below a field under the
+    parameter's own path. None for the rest (counts, rates)."""
+    paths = {path: name for path, name in zip(tree.paths, tree.names, strict=True) if name in trained}
+    flat, _ = tree_flatten_with_path(state)
+    found = [_below_field(path, leaf, paths, tree.arrays) for path, leaf in flat]
+    fields = {place[0] for place in found if place}
+    canonical = SLOTS if "mu" in fields else SLOTS | {"nu": "mean_square"}
+    if "nu" in fields or "sum_of_squares" in fields:  # optax.rmsprop's trace holds steps, in units of its rate
+        canonical = {field: slot for field, slot in canonical.items() if field != "trace"}
+    counts = Counter[tuple[str, str]]()
+    places: list[tuple[str, str] | None] = []
+    for place in found:
+        if place:
+            slot, name = canonical.get(place[0], place[0]), place[1]
+            counts[slot, name] += 1
+            place = (slot if counts[slot, name] == 1 else f"{slot}#{counts[slot, name]}", name)
+        places.append(place)
+    return places
+
+
+def is_count(path: Path) -> bool:
+    """Whether a leaf of an optax state counts the updates."""
+    return bool(path) and path[-1] == GetAttrKey("count")
+
+
+def write(node: Any, new: Any) -> Any:
+    """Put a pytree's leaves into another's dicts and lists, at every depth; what has to stand where `node` stood."""
+    if isinstance(node, dict | list):
+        for key in node if isinstance(node, dict) else range(len(node)):
+            node[key] = write(node[key], new[key])
+        return node
+    return new
+
+
+def is_float(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating)
+
+
+def _is_array(leaf: Any) -> bool:
+    numeric = isinstance(leaf, np.ndarray | np.generic | Array) and jnp.issubdtype(leaf.dtype, np.number)
+    return numeric or (isinstance(leaf, np.ndarray | Array) and leaf.dtype == bool)
+
+
+def _place(path: Path, leaf: Any) -> tuple[str, str]:
+    """Layer and role by the path. At the top (w1, b1, fc_w) what a key adds to its role tells the layer."""
+    last = keystr(path[-1:], simple=True)
+    match = KEY.fullmatch(last)
+    before, word, number, rest = match.groups() if match else (None, "", None, None)
+    role = "" if rest else ROLES.get(word.lower(), "")
+    if role == "kernel" and np.ndim(leaf) < 2:
+        role = ""  # a norm's scale, or a vector: not safe
+    if len(path) > 1:
+        return keystr(path[:-1], simple=True, separator="/"), role
+    if not match or role == "embeddings":
+        return last or ROOT, role
+    return "_".join(filter(None, (before, number, rest))) or ROOT, role
+
+
+def _roles_among(names: Sequence[str], arrays: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str, str]:
+    """What neighbours tell: a norm's bias is its beta; a pair without keys is kernel and bias if the shapes fit."""
+    known = {roles[name] for name in names}
+    if "gamma" in known and "kernel" not in known:
+        return {name: "beta" for name in names if roles[name] == "bias"}
+    if known == {""} and len(names) == 2 and all(name.rpartition("/")[2].isdigit() for name in names):
+        kernel, bias = (np.shape(arrays[name]) for name in names)
+        if len(kernel) >= 2 and bias == kernel[-1:]:
+            return dict(zip(names, ("kernel", "bias"), strict=True))
+    return {}
+
+
+def _below_field(
+    path: Path, leaf: Any, parameters: Mapping[Path, str], arrays: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    for start in range(len(path)):
+        name = parameters.get(path[start:])
+        if name is not None and np.shape(leaf) == np.shape(arrays[name]) and is_float(leaf.dtype):
+            fields = [key.name for key in path[:start] if isinstance(key, GetAttrKey)]
+            return (fields[-1] if fields else "state"), name
+    return None

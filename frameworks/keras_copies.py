@@ -1,0 +1,297 @@
+"""A user's Keras objects at another precision: own values in the very same objects, for the time of a call.
+
+Not copied but swapped: lambdas, closures and custom objects without a config keep pointing at the same layers and
+variables, whose contents are ours within `Copy.in_place` and the user's again behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import random
+import sys
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from types import CellType, CodeType, FunctionType, MethodType
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from tensorflow.python.eager import context
+from tensorflow.python.ops import math_ops
+
+from harness.case import Precision
+
+_FLOATS = ("bfloat16", "float16", "float32", "float64")
+_CONTAINERS = (OrderedDict, dict, list, set, deque)
+_DTYPE_NAMES = ("_dtype", "dtype", "_compute_dtype", "_variable_dtype")
+_FOREIGN = {*sys.stdlib_module_names, "tensorflow", "numpy", "torch", "jax", "jaxlib", "absl", "google", "pandas"} - {
+    "__main__"
+}
+
+
+class Copy:
+    """All that is reachable from `roots`, with own contents: floats at `precision`, the rest as it is."""
+
+    def __init__(self, roots: list[Any], precision: Precision, wide: bool) -> None:
+        """wide: the user's model is float64 itself, so that float32 means narrowing all of it."""
+        self.precision: Precision = precision
+        self._narrowed = (*_FLOATS[:2], "float64") if wide else _FLOATS[:2]
+        self._leaves: dict[int, tuple[Any, Any]] = {}
+        self._places: list[tuple[Any, Any]] = []
+        self._seen: dict[int, Any] = {}
+        self._queue = deque(roots)
+        seeds = global_state.get_global_attribute("global_seed_generator")
+        self._queue.extend([seeds] if seeds is not None else [])
+        while self._queue:
+            self._visit(self._queue.popleft())
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The user's objects hold our contents; theirs come back in the end, also after an error."""
+        users = [(place, _read(place)) for place, _ in self._places]
+        with _settings(self.precision):
+            try:
+                for place, contents in self._places:
+                    _write(place, contents)
+                yield
+            finally:
+                self._places = [(place, _read(place)) for place, _ in self._places]
+                for place, contents in users:
+                    _write(place, contents)
+
+    def dtype(self, name: str) -> str:
+        """What a dtype of the user's is here."""
+        promoted = self.precision == "float64" and name in _FLOATS or name in self._narrowed
+        return self.precision if promoted else name
+
+    def _visit(self, value: Any) -> None:
+        if id(value) in self._seen:
+            return
+        self._seen[id(value)] = value
+        kind = type(value)
+        if kind is FunctionType:
+            self._visit_function(value)
+        elif kind is MethodType:
+            self._queue.extend((value.__self__, value.__func__))
+        elif kind is functools.partial:
+            self._queue.extend((value.func, value.args, value.keywords))
+        elif kind.__name__ in ("_DictWrapper", "_TupleWrapper"):  # tensorflow/python/trackable/data_structures.py
+            self._queue.append(value.__wrapped__)
+        elif isinstance(value, tuple):
+            self._queue.extend(value)
+        else:
+            if _container(value):
+                self._hold(value, lambda key, item: self._own(item))
+            foreign = kind.__module__.partition(".")[0] in _FOREIGN
+            if hasattr(value, "__dict__") and not isinstance(value, type) and (not foreign or _container(value)):
+                self._hold(vars(value), self._own_attribute)
+                for base in kind.__mro__:
+                    self._queue.extend(member for member in vars(base).values() if type(member) is FunctionType)
+
+    def _visit_function(self, function: FunctionType) -> None:
+        """What a user's function reads: its closure, its defaults, and the globals that it names."""
+        if function.__module__ is None or function.__module__.partition(".")[0] in {*_FOREIGN, "keras"}:
+            return
+        for cell in function.__closure__ or ():
+            with contextlib.suppress(ValueError):  # not yet filled
+                self._patch(cell, cell.cell_contents)
+        self._queue.append(function.__defaults__ or ())
+        for name in _names(function.__code__) & function.__globals__.keys():
+            self._patch((function.__globals__, name), function.__globals__[name])
+
+    def _patch(self, place: Any, value: Any) -> None:
+        own = self._own(value)
+        if own is not value:
+            self._places.append((place, own))
+
+    def _hold(self, place: Any, own: Callable[[Any, Any], Any]) -> None:
+        self._places.append((place, [(key, own(key, value)) for key, value in _read(place)]))
+
+    def _own_attribute(self, name: str, value: Any) -> Any:
+        return self.dtype(value) if name in _DTYPE_NAMES and isinstance(value, str) else self._own(value)
+
+    def _own(self, value: Any) -> Any:
+        """The value at this precision if it is one; otherwise itself, and what it holds is visited later."""
+        if id(value) in self._leaves:
+            return self._leaves[id(value)][1]
+        if isinstance(value, keras.DTypePolicy | keras.dtype_policies.DTypePolicyMap):
+            same = value.quantization_mode is not None or self.dtype(value.compute_dtype) == value.compute_dtype
+            same = same and self.dtype(value.variable_dtype) == value.variable_dtype
+            own = value if same else keras.DTypePolicy(self.dtype(value.compute_dtype))
+        elif isinstance(value, tf.DType):
+            own = tf.as_dtype(self.dtype(value.name))
+        elif isinstance(value, tf.Variable):
+            own = self._variable(value)
+        elif isinstance(value, np.ndarray | tf.Tensor) and (isinstance(value, np.ndarray) or hasattr(value, "numpy")):
+            own = self._array(value)
+        elif type(value) is tuple or isinstance(value, tuple) and hasattr(value, "_fields"):
+            items = [self._own(item) for item in value]
+            changed = any(a is not b for a, b in zip(items, value, strict=True))
+            own = (tuple(items) if type(value) is tuple else type(value)(*items)) if changed else value
+            return own  # the items are remembered themselves
+        else:
+            if value is not None and not isinstance(value, str | bytes | int | float | complex | type):
+                self._queue.append(value)
+            return value
+        self._leaves[id(value)] = value, own
+        return own
+
+    def _variable(self, variable: tf.Variable) -> tf.Variable:
+        dtype = self.dtype(variable.dtype.name)
+        value = variable.numpy().astype(dtype) if dtype in _FLOATS else variable.value()
+        own = tf.Variable(value, dtype=dtype, trainable=variable.trainable, name=variable.name.partition(":")[0])
+        # Keras optimizers find a variable's slots, and its exclusion from weight decay, by this id (keras 3.15:
+        # backend/tensorflow/optimizer.py, _var_key).
+        own._unique_id = variable._unique_id
+        return own
+
+    def _array(self, value: Any) -> Any:
+        name = value.dtype.name
+        if self.dtype(name) == name:
+            return value.copy() if isinstance(value, np.ndarray) and value.dtype != object else value
+        if isinstance(value, np.ndarray):
+            return value.astype(self.dtype(name))
+        number = value.numpy()
+        return tf.constant(shortest(number) if number.ndim == 0 else number.astype(self.dtype(name)), self.dtype(name))
+
+
+def shortest(number: Any) -> float:
+    """The number whose shortest decimal prints the same in its own dtype: what was typed before it was rounded."""
+    return float(str(number))
+
+
+def _container(value: Any) -> Any:
+    return next((kind for kind in _CONTAINERS if issubclass(type(value), kind)), None)
+
+
+def _read(place: Any) -> Any:
+    """The contents of a dict, list, set, closure cell or (globals, name), read behind any subclass's back."""
+    if isinstance(place, CellType):
+        return place.cell_contents
+    if isinstance(place, tuple):
+        return place[0][place[1]]
+    kind = _container(place)
+    return list(kind.items(place)) if issubclass(kind, dict) else [(None, item) for item in kind.__iter__(place)]
+
+
+def _write(place: Any, contents: Any) -> None:
+    if isinstance(place, CellType):
+        place.cell_contents = contents
+    elif isinstance(place, tuple):
+        place[0][place[1]] = contents
+    else:
+        kind = _container(place)
+        kind.clear(place)
+        for key, item in contents:
+            if issubclass(kind, dict):
+                kind.__setitem__(place, key, item)
+            elif kind is set:
+                set.add(place, item)
+            else:
+                kind.append(place, item)
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*(_names(constant) for constant in inner))
+
+
+@contextlib.contextmanager
+def _settings(precision: Precision) -> Iterator[None]:
+    """Keras's floatx, policy, name counters and seed, and all random states, put back in the end.
+
+    The compiled loss and the learning rate follow floatx whatever the model's dtype (keras 3.15: losses/loss.py;
+    optimizers/base_optimizer.py). An unset policy becomes floatx at its first reading and stays so.
+    """
+    floatx, eager = keras.config.floatx(), context.context()
+    attributes = {name: global_state.get_global_attribute(name) for name in ("dtype_policy", "global_seed_generator")}
+    counters = global_state.get_global_attribute("object_name_uids")
+    counted = dict(counters or {})
+    states = random.getstate(), np.random.get_state(), eager._rng and eager._rng.getstate()
+    keras.config.set_floatx(precision)
+    keras.config.set_dtype_policy(precision)
+    try:
+        with _wide_constants() if precision == "float64" else contextlib.nullcontext():
+            yield
+    finally:
+        keras.config.set_floatx(floatx)
+        for name, value in attributes.items():
+            global_state.set_global_attribute(name, value)
+        if counters is not None:
+            counters.clear()
+            counters.update(counted)
+        else:
+            global_state.set_global_attribute("object_name_uids", None)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        if states[2]:
+            eager._rng.setstate(states[2])
+
+
+@contextlib.contextmanager
+def _wide_constants() -> Iterator[None]:
+    """What user code and Keras make as float32 through TensorFlow's public names is float64, from the number typed.
+
+    `tf.cast(0.999, "float64")` is 0.9990000128746033, for a Python float becomes a float32 tensor first; with it Adam's
+    bias correction, penalties and schedules would carry float32 in a float64 run. `tf.nn.leaky_relu` keeps its slope in
+    a float32 attribute of the operation.
+    """
+    names = ("cast", "constant", "convert_to_tensor", "zeros", "ones", "zeros_like", "ones_like", "eye", "range")
+    patches = [(tf, name, _wide(getattr(tf, name))) for name in (*names, "one_hot", "sequence_mask")]
+    patches += [(tf.random, name, _wide(getattr(tf.random, name))) for name in ("normal", "uniform")]
+    patches += [(math_ops, "cast", _exact_cast(math_ops.cast)), (tf.nn, "leaky_relu", _leaky_relu)]
+    before = [(module, name, getattr(module, name)) for module, name, _ in patches]
+    try:
+        for module, name, function in patches:
+            setattr(module, name, function)
+        yield
+    finally:
+        for module, name, function in before:
+            setattr(module, name, function)
+
+
+def _wide(function: Callable[..., Any]) -> Callable[..., Any]:
+    signature, exact = inspect.signature(function), function.__name__ == "cast"
+    function = _exact_cast(function) if exact else function
+
+    @functools.wraps(function)
+    def wide(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        dtype = given.arguments["dtype"]
+        if dtype is not None and tf.as_dtype(dtype).name in _FLOATS:
+            given.arguments["dtype"] = tf.float64
+        elif dtype is None and not any(tf.is_tensor(value) or _is_keras(value) for value in given.args[:1]):
+            made = function(*given.args, **given.kwargs)
+            if made.dtype != tf.float32:
+                return made
+            given.arguments["dtype"] = tf.float64
+        elif dtype is None and function.__name__ == "one_hot":  # its default is float32
+            given.arguments["dtype"] = tf.float64
+        return function(*given.args, **given.kwargs)
+
+    return wide
+
+
+def _is_keras(value: Any) -> bool:
+    return isinstance(value, keras.Variable | keras.KerasTensor)
+
+
+def _exact_cast(cast: Callable[..., Any]) -> Callable[..., Any]:
+    constant = tf.constant  # the unpatched one
+
+    @functools.wraps(cast)
+    def exact(x: Any, dtype: Any, name: str | None = None) -> Any:
+        if type(x) in (int, float) and tf.as_dtype(dtype).is_floating:
+            return constant(x, dtype)
+        return cast(x, dtype, name)
+
+    return exact
+
+
+def _leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Any:
+    return tf.where(features > 0, features, alpha * features)

@@ -1,0 +1,175 @@
+"""Lending: a user's own torch objects hold a watcher's promoted values for the time of a call, then get theirs back.
+
+A copy of a model would miss what functions reach by themselves: a loss that adds the model's own weights, clipping
+that names the model, a class weight in a closure. Lent values reach all of them, and nothing needs to be copyable.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+_FOREIGN = sys.stdlib_module_names | {"_pytest", "jax", "keras", "numpy", "pandas", "pytest", "tensorflow"}
+
+
+class Held(NamedTuple):
+    """What a tensor holds: another may hold it for a while."""
+
+    data: Tensor
+    grad: Tensor | None
+    requires_grad: bool
+
+
+class Lending:
+    """The tensors and the Python state that the roots reach, and one watcher's own values for them.
+
+    Tensors (parameters, buffers, constants, optimizer state) keep their identity and swap their data. Attributes,
+    dicts, lists and closure cells keep their identity and swap their contents.
+    """
+
+    def __init__(self, roots: Iterable[Any], dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.tensors, self.holders = _reached(roots)
+        self.held = [Held(_promoted(tensor, dtype), None, tensor.requires_grad) for tensor in self.tensors]
+        self.contents = [_contents(holder) for holder in self.holders]
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within, the user's objects are the watcher's; behind, they are the user's again, bit for bit."""
+        contents = [_contents(holder) for holder in self.holders]
+        held = [Held(tensor.data, tensor.grad, tensor.requires_grad) for tensor in self.tensors]
+        # a graph that the user built before the call must not find its tensors changed in place
+        with _unsafe_preserve_version_counter(tuple(self.tensors)), _settings(self.dtype):
+            try:
+                self._hand(self.held, self.contents)
+                yield
+            finally:
+                self.contents = [_contents(holder) for holder in self.holders]
+                self.held = [Held(tensor.data, tensor.grad, tensor.requires_grad) for tensor in self.tensors]
+                self._hand(held, contents)
+
+    def _hand(self, held: list[Held], contents: list[Any]) -> None:
+        for tensor, (data, grad, requires_grad) in zip(self.tensors, held, strict=True):
+            tensor.grad = None  # torch compares its type with the data's
+            tensor.data = data
+            tensor.grad = grad
+            if tensor.requires_grad != requires_grad:
+                tensor.requires_grad_(requires_grad)
+        for holder, content in zip(self.holders, contents, strict=True):
+            _fill(holder, content)
+
+
+@contextmanager
+def _settings(dtype: torch.dtype) -> Iterator[None]:
+    """Default dtype, gradients on, and every random state, put back afterwards."""
+    default, of_python, of_numpy = torch.get_default_dtype(), random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+        try:
+            torch.set_default_dtype(dtype)
+            yield
+        finally:
+            torch.set_default_dtype(default)
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)
+
+
+def _promoted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    own = tensor.detach().clone()
+    if own.is_complex():
+        return own.to(torch.complex64 if dtype == torch.float32 else torch.complex128)
+    return own.to(dtype) if own.is_floating_point() else own
+
+
+# --- what can be reached ----------------------------------------------------------------------------------------
+
+
+def _reached(roots: Iterable[Any]) -> tuple[list[Tensor], list[Any]]:
+    """Leaf tensors, and the dicts, lists and cells that hold state, each once."""
+    seen: dict[int, Any] = {}
+    tensors, holders, queue = [], [], [part for root in roots for part in (root, _state(root))]
+    while queue:
+        thing = queue.pop()
+        if id(thing) in seen:
+            continue
+        seen[id(thing)] = thing
+        if isinstance(thing, Tensor):
+            tensors += [thing] if thing.grad_fn is None else []
+        elif isinstance(thing, dict | list | CellType):
+            holders.append(thing)
+        queue += _parts(thing)
+    return tensors, holders
+
+
+def _parts(thing: Any) -> list[Any]:
+    match thing:
+        case dict():
+            return list(thing.values())
+        case list() | tuple() | set() | frozenset():
+            return list(thing)
+        case CellType():
+            return [part for content in _contents(thing) for part in (content, _state(content))]
+        case FunctionType():
+            named = [thing.__globals__.get(name) for name in thing.__code__.co_names]
+            shared = [
+                part
+                for value in named
+                if isinstance(value, Tensor | nn.Module | Optimizer | LRScheduler)
+                or (isinstance(value, FunctionType) and value.__globals__ is thing.__globals__)
+                for part in (value,)
+            ]
+            return [*(thing.__closure__ or ()), *(thing.__defaults__ or ()), *shared]
+        case MethodType():
+            return [_state(thing.__self__), thing.__func__]
+        case partial():
+            return [thing.func, thing.args, thing.keywords]
+        case nn.Module():
+            return [vars(thing), *thing.parameters(False), *thing.buffers(False), type(thing).forward]
+        case Optimizer() | LRScheduler():
+            return [vars(thing)]
+    return [_state(thing), getattr(type(thing), "__call__", None)] if callable(thing) else []
+
+
+def _state(thing: Any) -> dict[str, Any] | None:
+    """The attributes of an object of the user's, None for another's: their state is not the model's."""
+    if isinstance(thing, type | ModuleType | FunctionType | MethodType | Tensor):
+        return None
+    if type(thing).__module__.partition(".")[0] in _FOREIGN:
+        return None
+    return getattr(thing, "__dict__", None)
+
+
+def _contents(holder: Any) -> Any:
+    match holder:
+        case dict():
+            return dict(holder)
+        case list():
+            return list(holder)
+    try:
+        return [holder.cell_contents]
+    except ValueError:  # a name not yet bound
+        return []
+
+
+def _fill(holder: Any, content: Any) -> None:
+    match holder:
+        case dict():
+            if list(map(id, holder)) != list(map(id, content)) or any(holder[k] is not content[k] for k in content):
+                holder.clear()
+                holder.update(content)
+        case list():
+            holder[:] = content
+        case _ if content:
+            holder.cell_contents = content[0]

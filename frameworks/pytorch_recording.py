@@ -1,0 +1,340 @@
+"""What a torch model computes, recorded by name as it runs: module outputs by hooks, functions by a function mode."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from harness.recipe import Forced
+
+_BACKWARD = (Tensor.backward, torch.autograd.backward)
+_UNRECORDED = ("data", "grad")
+_OPERATOR = re.compile(r"^[ir](?=(?:add|sub|mul|div|truediv|matmul|pow|floordiv|mod)$)")
+
+
+@dataclass(slots=True)
+class Frame:
+    """A module being run; `opaque`: torch's own, without parts, so that its output says all."""
+
+    path: str
+    module: nn.Module
+    opaque: bool
+
+
+@dataclass(slots=True)
+class Entry:
+    """A recorded tensor: its value, and the tensor that later code reads (another one where it is forced)."""
+
+    name: str
+    value: np.ndarray
+    own: Tensor
+    read: Tensor
+    frame: Frame | None
+    hooked: bool = False
+    cotangent: np.ndarray | None = None
+
+
+class Replaced(torch.autograd.Function):
+    """Another value in a tensor's place; the cotangent flows on to the tensor as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        return cotangents[0], None
+
+
+class Recording(TorchFunctionMode):
+    """One step's recording: what runs in the model within `forward`, and what flows back within `backward`."""
+
+    def __init__(self, model: nn.Module, forced: Forced) -> None:
+        super().__init__()
+        self.model, self.forced = model, forced
+        self.outputs: list[str] = []
+        self.losses: list[Tensor] = []
+        self._entries: list[Entry] = []
+        self._stack: list[Frame] = []
+        self._known: dict[tuple[Any, ...], Entry | None] = {}
+        self._given: dict[int, Tensor] = {}
+        self._calls: Counter[str] = Counter()
+        self._recording = self._in_backward = False
+
+    # --- for the watcher ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def forward(self, inputs: tuple[Tensor, ...]) -> Iterator[None]:
+        """Record what runs within. Inputs, and views of what the model holds, are no activations."""
+        held = [tensor for tensor in (*self.model.parameters(), *self.model.buffers()) if not tensor.is_sparse]
+        self._known |= {_key(tensor): None for tensor in (*inputs, *held)}
+        self._given = {tensor.untyped_storage().data_ptr(): tensor for tensor in held}
+        whole = runs_whole(self.model)
+        root = Frame(type(self.model).__name__, self.model, True)
+        frames = [root] if whole else [_frame(self.model, path, module) for path, module in self.model.named_modules()]
+        handles = [
+            handle
+            for frame in frames
+            for handle in (
+                frame.module.register_forward_pre_hook(partial(self._enter, frame), prepend=True),
+                frame.module.register_forward_hook(partial(self._leave, frame)),
+            )
+        ]
+        self._recording = True
+        try:
+            if whole:  # a compiler would trace the mode
+                yield
+            else:
+                with self:
+                    yield
+        finally:
+            self._recording = False
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def backward(self) -> Iterator[None]:
+        """Record cotangents within, and force them; a penalty's own gradients, taken outside, are not the step's."""
+        for entry in self._entries:  # what a custom autograd function computes has no history until it is done
+            self._hook(entry)
+        before = self._recording
+        self._recording, self._in_backward = False, True
+        try:
+            yield
+        finally:
+            self._recording, self._in_backward = before, False
+
+    def activations(self) -> dict[str, np.ndarray]:
+        return {entry.name: entry.value for entry in self._entries}
+
+    def cotangents(self) -> dict[str, np.ndarray]:
+        return {entry.name: entry.cotangent for entry in self._entries if entry.cotangent is not None}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, as later code reads them."""
+        return {entry.name: entry.read for entry in self._entries}
+
+    def place(self) -> str:
+        """The innermost module being run, for a message."""
+        frame = self._stack[-1] if self._stack else Frame(type(self.model).__name__, self.model, False)
+        return f"{frame.path} ({type(frame.module).__name__})"
+
+    # --- modules ------------------------------------------------------------------------------------------------
+
+    def _enter(self, frame: Frame, module: nn.Module, inputs: Any) -> None:
+        if self._recording:
+            # a frame of its own for each call: what this call's functions computed is told from an earlier call's
+            self._stack.append(Frame(frame.path, frame.module, frame.opaque))
+
+    def _leave(self, _: Frame, module: nn.Module, inputs: Any, output: Any) -> Any:
+        if not self._recording:
+            return None
+        frame = self._stack.pop()
+        while frame.module is not module:  # left by an error that the model caught
+            frame = self._stack.pop()
+        self._calls[frame.path] += 1
+        calls, is_root = self._calls[frame.path], module is self.model
+        base = frame.path if calls == 1 else f"{frame.path}#{calls}"
+        with self._paused():
+            return self._results(output, partial(self._output, frame, base, is_root))
+
+    def _output(self, frame: Frame, base: str, is_root: bool, position: int, tensor: Tensor) -> Tensor:
+        """A module's own name for its output, unless a part of it or an earlier module has named it."""
+        name = f"{base}.{position}" if position else base
+        entry = self._known.get(_key(tensor))
+        if entry is None and (is_root or _key(tensor) not in self._known):
+            entry = self._record(name, tensor, None)
+        elif entry is not None and entry.frame is frame and (not is_root or _holds(frame.module)):
+            entry.name, entry.frame = name, None
+            self._force(entry)
+        if entry is None:
+            return tensor
+        if is_root:
+            self.outputs.append(entry.name)
+        return entry.read
+
+    # --- functions ----------------------------------------------------------------------------------------------
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _BACKWARD:
+            roots = args[0] if args else kwargs["tensors"]
+            self.losses += [roots] if isinstance(roots, Tensor) else roots
+            with self.backward():
+                return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        frame = self._stack[-1] if self._recording and self._stack else None
+        base = _function_name(func)
+        if frame is None or frame.opaque or base in _UNRECORDED or not _tensors((args, kwargs)):
+            return result
+        if frame.module is not self.model:
+            base = f"{frame.path}/{base}"
+        with self._paused():
+            if func is Tensor.__setitem__:
+                return self._assigned(frame, base, args[0])
+            return self._results(result, partial(self._result, frame, base, self._number(base, result)))
+
+    def _number(self, base: str, result: Any) -> str:
+        """`base`, or `base#2`, ...: counted only where there is something to record."""
+        if not any(self._is_new(tensor) for tensor in _tensors(result)):
+            return base
+        self._calls[base] += 1
+        return base if self._calls[base] == 1 else f"{base}#{self._calls[base]}"
+
+    def _result(self, frame: Frame, base: str, name: str, position: int, tensor: Tensor) -> Tensor:
+        if not self._is_new(tensor):
+            return tensor
+        return self._record(f"{name}.{position}" if position else name, tensor, frame).read
+
+    def _assigned(self, frame: Frame, base: str, target: Tensor) -> None:
+        """`target[index] = value` returns nothing, so a forced value goes into the target itself."""
+        name = self._number(base, target)
+        if self._is_new(target):
+            entry = self._record(name, target, frame)
+            if entry.read is not target:
+                target.copy_(entry.read)
+                self._known[_key(target)] = entry
+                entry.read = target
+
+    def _is_new(self, tensor: Tensor) -> bool:
+        return _shown(tensor) and _key(tensor) not in self._known and not self._is_given(tensor)
+
+    def _is_given(self, tensor: Tensor) -> bool:
+        return tensor.layout == torch.strided and tensor.untyped_storage().data_ptr() in self._given
+
+    # --- entries ------------------------------------------------------------------------------------------------
+
+    def _record(self, name: str, tensor: Tensor, frame: Frame | None) -> Entry:
+        entry = Entry(name, array(tensor), tensor, tensor, frame)
+        self._entries.append(entry)
+        self._known[_key(tensor)] = entry
+        self._hook(entry)
+        self._force(entry)
+        return entry
+
+    def _force(self, entry: Entry) -> None:
+        if entry.name in self.forced.activations and entry.read is entry.own:
+            value = _like(self.forced.activations[entry.name], entry.own)
+            entry.read = Replaced.apply(entry.own, value)  # type: ignore[assignment]
+            self._known[_key(entry.read)] = entry
+
+    def _hook(self, entry: Entry) -> None:
+        # a hook sees the gradient of the tensor as it is now, also where it is changed in place later on
+        # (torch 2.13, docs/source/notes/autograd.rst, "Behavior of Tensor hooks when Tensor is modified in-place")
+        if not entry.hooked and entry.own.requires_grad:
+            entry.own.register_hook(partial(self._cotangent, entry))
+            entry.hooked = True
+
+    def _cotangent(self, entry: Entry, cotangent: Tensor) -> Tensor | None:
+        if not self._in_backward:
+            return None
+        value = array(cotangent)
+        entry.cotangent = value if entry.cotangent is None else entry.cotangent + value
+        forced = self.forced.cotangents.get(entry.name)
+        return None if forced is None else _like(forced, cotangent)
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        self._recording = False
+        try:
+            yield
+        finally:
+            self._recording = True
+
+    def _results(self, value: Any, change: Callable[[int, Tensor], Tensor]) -> Any:
+        """A module's or function's result with every floating-point tensor changed, counted in order."""
+        count = -1
+
+        def changed(tensor: Tensor) -> Tensor:
+            nonlocal count
+            if not _shown(tensor):
+                return tensor
+            count += 1
+            return change(count, tensor)
+
+        return _mapped(value, changed)
+
+
+def runs_whole(model: nn.Module) -> bool:
+    """Compiled or scripted, in whole or in part: only its outputs can be seen."""
+    return any(
+        isinstance(module, torch.jit.ScriptModule)
+        or type(module).__name__ == "OptimizedModule"  # importing torch._dynamo to ask costs a second
+        or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to_dense().cpu().numpy().copy()
+
+
+def _frame(model: nn.Module, path: str, module: nn.Module) -> Frame:
+    of_torch = str(getattr(module.forward, "__module__", "")).startswith("torch.")
+    return Frame(path or type(model).__name__, module, of_torch and not any(True for _ in module.children()))
+
+
+def _holds(module: nn.Module) -> bool:
+    return any(True for _ in (*module.parameters(recurse=False), *module.buffers(recurse=False)))
+
+
+def _function_name(func: Any) -> str:
+    """`relu` for relu, relu_ and F.relu; `add` for +, +=; `T` for the property."""
+    name = getattr(func, "__name__", type(func).__name__)
+    if name in ("__get__", "__set__"):
+        name = func.__self__.__name__
+    return _OPERATOR.sub("", name.strip("_"))
+
+
+def _shown(tensor: Tensor) -> bool:
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # inside torch.func.vmap there is no value
+    return tensor.is_floating_point() and not wrapped
+
+
+def _key(tensor: Tensor) -> tuple[Any, ...]:
+    """Equal for tensors that show the same values: one storage, seen alike, unchanged in between."""
+    if tensor.layout != torch.strided:
+        return (id(tensor), tensor._version)
+    place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor._version)
+    return (*place, tuple(tensor.shape), tensor.stride(), tensor.dtype)
+
+
+def _like(value: np.ndarray, tensor: Tensor) -> Tensor:
+    return torch.tensor(value, dtype=tensor.dtype, device=tensor.device).reshape(tensor.shape)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _mapped(value, lambda tensor: found.append(tensor) or tensor)
+    return found
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A structure of tensors with each one changed in order; the same object where none is."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        items = {key: _mapped(item, change) for key, item in value.items()}
+        if all(items[key] is value[key] for key in items):
+            return value
+        changed: Any = copy.copy(value)  # a class of its own keeps its attributes
+        changed.update(items)
+        return changed
+    if isinstance(value, tuple | list):
+        parts = [_mapped(item, change) for item in value]
+        if all(part is item for part, item in zip(parts, value, strict=True)):
+            return value
+        make: Callable[[Any], Any] = getattr(type(value), "_make", type(value))
+        return make(parts)
+    return value

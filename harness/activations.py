@@ -1,0 +1,229 @@
+"""Which activation of one model is which of the other: by value in float64, blind to layout and to module structure.
+
+What no value settles (everything behind a difference) is settled by the parameters: a layer's output is the output of
+the layer that has the other side's parameters; between two such anchors, by size and order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.recipe import Record, Shape
+from harness.views import View, put, see
+
+SIMILAR = 1e-2
+"""Largest difference, relative to the tensor's size, at which two activations still are taken for the same quantity;
+whether they are equal is for the verdict to say."""
+
+MOMENTS = 0.05
+"""How far the moments of two such activations can be apart."""
+
+ROUNDS = 60
+RANK = 5
+CALLS = 9
+
+Activations = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aligned:
+    """One activation of the reference and what it is in the candidate; view makes the candidate's the reference's.
+
+    by: "value" or "structure".
+    """
+
+    reference: str
+    candidate: str
+    view: View
+    by: str
+
+
+def align_activations(
+    reference: Record,
+    forward: Callable[[Activations], Record],
+    anchors: Sequence[tuple[str, str]],
+) -> tuple[Aligned, ...]:
+    """Pairs of activations, in the reference's order of computation.
+
+    reference: its float64 record. forward: the candidate's float64 record of the same examples when activations are
+    forced to the given values. anchors: pairs of layers that have the same parameters.
+    """
+    own = forward({})
+    wanted = reference.activations
+    anchors = [*anchors, *zip(reference.outputs, own.outputs, strict=False)]
+    pairs = _by_value(wanted, own.activations)
+    for _ in range(ROUNDS):
+        paired, taken = {pair.reference for pair in pairs}, {pair.candidate for pair in pairs}
+        left = {name: values for name, values in wanted.items() if name not in paired}
+        forced = forward(forced_values(pairs, wanted, own.activations)).activations
+        free = {name: values for name, values in forced.items() if name not in taken}
+        found = _by_value(left, free)
+        found = found or _next_by_structure(left, free, anchors, pairs, list(wanted), list(own.activations))
+        if not found:
+            break
+        pairs += found
+    order = list(wanted)
+    return tuple(sorted(pairs, key=lambda pair: order.index(pair.reference)))
+
+
+def forced_values(pairs: Sequence[Aligned], reference: Activations, candidate: Activations) -> dict[str, np.ndarray]:
+    """The reference's values in the candidate's names and layouts; candidate: arrays of the shapes wanted."""
+    values: dict[str, np.ndarray] = {}
+    for pair in pairs:
+        if pair.reference in reference and pair.candidate in candidate:
+            values[pair.candidate] = np.empty(candidate[pair.candidate].shape, reference[pair.reference].dtype)
+            put(pair.view, values[pair.candidate], reference[pair.reference])
+    return values
+
+
+# --- by value ---------------------------------------------------------------------------------------------------
+
+
+def _by_value(reference: Activations, candidate: Activations) -> list[Aligned]:
+    """Pairs that agree: as many as possible in the same order of computation, the closest first, then the others."""
+    rows, columns = list(reference), list(candidate)
+    moments = [{name: _moments(values) for name, values in side.items()} for side in (reference, candidate)]
+    found: dict[tuple[int, int], tuple[float, View]] = {}
+    for (i, one), (j, other) in itertools.product(enumerate(rows), enumerate(columns)):
+        if _close(moments[0][one], moments[1][other]):
+            match = matching_view(reference[one], candidate[other])
+            if match is not None and match[0] <= SIMILAR:
+                found[i, j] = match
+    gain = {ij: 1 - math.log10(gap + 1e-17) for ij, (gap, _) in found.items()}
+    chosen = _in_order(len(rows), len(columns), gain)
+    for i, j in sorted(found, key=lambda ij: found[ij][0]):
+        if all(i != row and j != column for row, column in chosen):
+            chosen.append((i, j))
+    return [
+        Aligned(reference=rows[i], candidate=columns[j], view=found[i, j][1], by="value") for i, j in sorted(chosen)
+    ]
+
+
+def _moments(values: np.ndarray) -> tuple[int, float, float, float] | None:
+    """Size, mean magnitude, root mean square, largest: the same in every layout. None for what tells nothing."""
+    magnitudes = np.abs(values)
+    if not values.size or not np.isfinite(values).all() or np.ptp(values) == 0:
+        return None
+    return values.size, float(magnitudes.mean()), float(np.sqrt((magnitudes**2).mean())), float(magnitudes.max())
+
+
+def _close(one: tuple | None, other: tuple | None) -> bool:
+    if one is None or other is None or one[0] != other[0]:
+        return False
+    return all(abs(a - b) <= MOMENTS * max(a, b) for a, b in zip(one[1:], other[1:], strict=True))
+
+
+def _in_order(rows: int, columns: int, gain: Mapping[tuple[int, int], float]) -> list[tuple[int, int]]:
+    """The pairs (i, j), both increasing, of the largest total gain."""
+    best = np.zeros((rows + 1, columns + 1))
+    for i, j in itertools.product(range(rows), range(columns)):
+        taken = best[i, j] + gain[i, j] if (i, j) in gain else 0.0
+        best[i + 1, j + 1] = max(best[i, j + 1], best[i + 1, j], taken)
+    chosen, i, j = [], rows, columns
+    while i and j:
+        if best[i, j] == best[i - 1, j]:
+            i -= 1
+        elif best[i, j] == best[i, j - 1]:
+            j -= 1
+        else:
+            i, j = i - 1, j - 1
+            chosen.append((i, j))
+    return chosen[::-1]
+
+
+def matching_view(reference: np.ndarray, candidate: np.ndarray) -> tuple[float, View] | None:
+    """The layout in which the candidate comes closest, with the largest difference left, relative to the size."""
+    scale = float(np.abs(reference).max()) or 1.0
+    best: tuple[float, View] | None = None
+    for view in _layouts(reference.shape, candidate.shape):
+        gap = float(np.abs(reference - see(view, candidate)).max()) / scale
+        if best is None or gap < best[0]:
+            best = gap, view
+        if gap <= 1e-9:
+            break
+    if best is None or best[0] > SIMILAR:
+        best = _permuted(reference, candidate, scale) or best
+    return best
+
+
+def _layouts(reference: Shape, candidate: Shape) -> list[View]:
+    """Ways to see a candidate's shape as the reference's: axes permuted, then reshaped; the plain ones first."""
+    if math.prod(reference) != math.prod(candidate):
+        return []
+    rank = len(candidate)
+    moves = itertools.permutations(range(rank)) if rank <= RANK else iter([tuple(range(rank))])
+    views: list[View] = []
+    for axes in moves:
+        moved = tuple(candidate[axis] for axis in axes)
+        plain = axes == tuple(range(rank))
+        if moved == reference or plain or rank != len(reference):
+            batches = None if moved == reference else (-1, *reference[1:])  # the last batch may be smaller
+            views.append(View(axes=None if plain else axes, result=batches))
+    return views
+
+
+def _permuted(reference: np.ndarray, candidate: np.ndarray, scale: float) -> tuple[float, View] | None:
+    """A general permutation of each example's features, found by sorting the first examples'."""
+    if reference.ndim < 2 or candidate.ndim < 2 or reference.shape[0] != candidate.shape[0]:
+        return None
+    one, other = (values.reshape(len(values), -1) for values in (reference, candidate))
+    order = np.empty(one.shape[1], np.intp)
+    order[np.lexsort(one[:8][::-1])] = np.lexsort(other[:8][::-1])
+    gap = float(np.abs(one - other[:, order]).max()) / scale
+    if gap > SIMILAR:
+        return None
+    return gap, View(shape=(-1, order.size), order=(1, order), result=(-1, *reference.shape[1:]))
+
+
+# --- by structure -----------------------------------------------------------------------------------------------
+
+
+def _next_by_structure(
+    left: Activations,
+    free: Activations,
+    anchors: Sequence[tuple[str, str]],
+    pairs: Sequence[Aligned],
+    rows: Sequence[str],
+    columns: Sequence[str],
+) -> list[Aligned]:
+    """The first pair, in the reference's order, that parameters, or size and order between two pairs, suggest."""
+    partner = _partners(anchors, free)
+    place = {pair.reference: columns.index(pair.candidate) for pair in pairs}
+    ahead = {name: columns.index(other) for name, other in partner.items() if other in free}
+    for i, name in enumerate(rows):
+        if name not in left:
+            continue
+        if name in ahead and free[partner[name]].size == left[name].size:
+            return [_structural(name, partner[name], left[name], free[partner[name]])]
+        if name in partner:
+            continue
+        before = max((place[row] for row in rows[:i] if row in place), default=-1)
+        later = [known[row] for known in (place, ahead) for row in rows[i + 1 :] if row in known]
+        after = min((column for column in later if column > before), default=len(columns))
+        between = [c for c in columns[before + 1 : after] if c in free and c not in partner.values()]
+        fitting = [c for c in between if free[c].size == left[name].size]
+        if fitting:
+            return [_structural(name, fitting[0], left[name], free[fitting[0]])]
+    return []
+
+
+def _partners(anchors: Sequence[tuple[str, str]], free: Activations) -> dict[str, str]:
+    """Anchors for every call of a layer; a layer with an activation of its own shows what comes before it too, and
+    that is what a bare layer computes."""
+    found = {}
+    for one, other in anchors:
+        for call in ("", *(f"#{k}" for k in range(2, CALLS + 1))):
+            bare = f"{other}{call}/linear"
+            found[one + call] = bare if bare in free else other + call
+    return found
+
+
+def _structural(name: str, other: str, reference: np.ndarray, candidate: np.ndarray) -> Aligned:
+    match = matching_view(reference, candidate) if np.isfinite(candidate).all() else None
+    view = match[1] if match else View(result=(-1, *reference.shape[1:]))
+    return Aligned(reference=name, candidate=other, view=view, by="structure")

@@ -1,0 +1,298 @@
+"""Two users' models taking the same steps in both precisions, and every quantity of a step of both, measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from frameworks.protocol import Watched
+from harness.activations import Aligned
+from harness.case import PRECISIONS, Precision
+from harness.comparing import Measures, compare_tensors
+from harness.feeding import Feed
+from harness.layout import Kind, Layout, Quantity, Shape
+from harness.pairing import Pairing
+from harness.recipe import Batch, Forced, Parameter, Record, State
+from harness.views import Link, Side, put, put_gradient, put_value, see, see_gradient, see_value
+
+Records = Mapping[Precision, Record]
+States = Mapping[Precision, State]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follower:
+    """One side: its name, the framework's, a watched copy in each precision and what it is fed."""
+
+    name: str
+    framework: str
+    watched: Mapping[Precision, Watched]
+    feed: Feed
+
+    def states(self) -> States:
+        return {precision: self.watched[precision].state() for precision in PRECISIONS}
+
+    def load(self, states: States) -> None:
+        for precision in PRECISIONS:
+            self.watched[precision].load(states[precision])
+
+    def batches(self, step: int) -> dict[Precision, Batch]:
+        return {precision: self.feed.batch(step, precision) for precision in PRECISIONS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A step of one side in both precisions: its states before and its records."""
+
+    before: States
+    records: Records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One quantity of a step: how it is called on either side, and how both are seen in the reference's layout."""
+
+    kind: Kind
+    name: str
+    reference: str
+    candidate: str
+    aligned: Aligned | None = None
+    link: Link | None = None
+    slot: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is compared at every step, in the order of the computation."""
+
+    alignment: tuple[Aligned, ...]
+    pairing: Pairing
+    compared: tuple[Compared, ...]
+
+
+def plan_of(
+    alignment: tuple[Aligned, ...],
+    pairing: Pairing,
+    parameters: Sequence[Parameter],
+    reference: Record,
+    candidate: Record,
+) -> Plan:
+    """Forward; loss; backward, each parameter's gradient behind its layer's; updates, slots, buffers.
+
+    parameters: the reference's.
+    """
+    layers = {parameter.name: parameter.layer for parameter in parameters}
+    buffers = {parameter.name for parameter in parameters if parameter.buffer}
+    compared = [
+        Compared(kind="activation", name=a.reference, reference=a.reference, candidate=a.candidate, aligned=a)
+        for a in alignment
+    ]
+    if reference.loss is not None and candidate.loss is not None:
+        compared.append(Compared(kind="loss", name="loss", reference="loss", candidate="loss"))
+    trained = [link for link in pairing.links if link.reference.parameter not in buffers]
+    waiting = list(trained) if reference.gradients and candidate.gradients else []
+    for a in reversed(alignment):
+        if a.reference in reference.cotangents and a.candidate in candidate.cotangents:
+            name = f"dL/d{a.reference}"
+            compared.append(
+                Compared(kind="activation_gradient", name=name, reference=a.reference, candidate=a.candidate, aligned=a)
+            )
+        for link in [link for link in waiting if layers[link.reference.parameter] == a.reference]:
+            waiting.remove(link)
+            compared.append(_of_link("gradient", link))
+    compared += [_of_link("gradient", link) for link in reversed(waiting)]
+    if reference.after is not None and candidate.after is not None:
+        compared += [_of_link("update", link) for link in trained]
+        shared = [slot for slot in reference.after.slots if slot in candidate.after.slots]
+        compared += [
+            _of_link("slot", link, slot)
+            for slot in shared
+            for link in trained
+            if _has_slot(reference.after, slot, link.reference) and _has_slot(candidate.after, slot, link.candidate)
+        ]
+        compared += [_of_link("parameter", link) for link in trained]
+        compared += [_of_link("buffer", link) for link in pairing.links if link.reference.parameter in buffers]
+    return Plan(alignment=alignment, pairing=pairing, compared=tuple(compared))
+
+
+def _of_link(kind: Kind, link: Link, slot: str = "") -> Compared:
+    names = {"gradient": f"dL/d{link.name}", "update": f"update:{link.name}", "slot": f"{slot}:{link.name}"}
+    name = names.get(kind, link.name)
+    return Compared(
+        kind=kind,
+        name=name,
+        reference=" + ".join(parameters_of(link.reference)),
+        candidate=" + ".join(parameters_of(link.candidate)),
+        link=link,
+        slot=slot,
+    )
+
+
+def _has_slot(state: State, slot: str, side: Side) -> bool:
+    return all(name in state.slots.get(slot, {}) for name in parameters_of(side))
+
+
+def parameters_of(side: Side) -> list[str]:
+    """The parameters that a side of a link consists of."""
+    return [side.parameter, *(name for added in side.added for name in parameters_of(added))]
+
+
+# --- steps ------------------------------------------------------------------------------------------------------
+
+
+def take(side: Follower, step: int) -> Taken:
+    """The next step of a side in both precisions."""
+    before = side.states()
+    batches = side.batches(step)
+    return Taken(before=before, records={p: side.watched[p].step(batches[p]) for p in PRECISIONS})
+
+
+def retake(
+    side: Follower, states: States, batches: Mapping[Precision, Batch], forced: Mapping[Precision, Forced] | None = None
+) -> Taken:
+    """A step from other states; the side goes on afterwards as if nothing had happened."""
+    now = side.states()
+    try:
+        side.load(states)
+        records = {p: side.watched[p].step(batches[p], forced[p] if forced else None) for p in PRECISIONS}
+    finally:
+        side.load(now)
+    return Taken(before=states, records=records)
+
+
+def measures_of(plan: Plan, reference: Taken, candidate: Taken) -> Measures:
+    """Every quantity of a step of both sides, measured."""
+    tensors = list(_tensors(plan, reference, candidate))
+    return compare_tensors(_layout(plan, [four[0].shape for four in tensors]), tensors)
+
+
+def _tensors(plan: Plan, reference: Taken, candidate: Taken) -> Iterator[list[np.ndarray]]:
+    for quantity in plan.compared:
+        yield [
+            *(_shown_reference(quantity, reference, precision) for precision in PRECISIONS),
+            *(_shown_candidate(quantity, candidate, precision) for precision in PRECISIONS),
+        ]
+
+
+def shown(
+    quantity: Compared, reference: Taken, candidate: Taken, precision: Precision = "float64"
+) -> tuple[np.ndarray, np.ndarray]:
+    """A quantity of both sides, in the reference's layout."""
+    return _shown_reference(quantity, reference, precision), _shown_candidate(quantity, candidate, precision)
+
+
+def _shown_reference(quantity: Compared, taken: Taken, precision: Precision) -> np.ndarray:
+    record, before = taken.records[precision], taken.before[precision]
+    if quantity.kind == "loss":
+        return np.asarray(record.loss)
+    if quantity.aligned is not None:
+        of = record.activations if quantity.kind == "activation" else record.cotangents
+        return of[quantity.reference]
+    assert quantity.link is not None
+    return _of_parameters(quantity, quantity.link.reference, record, before)
+
+
+def _shown_candidate(quantity: Compared, taken: Taken, precision: Precision) -> np.ndarray:
+    record, before = taken.records[precision], taken.before[precision]
+    if quantity.kind == "loss":
+        return np.asarray(record.loss)
+    if quantity.aligned is not None:
+        of = record.activations if quantity.kind == "activation" else record.cotangents
+        return see(quantity.aligned.view, of[quantity.candidate])
+    assert quantity.link is not None
+    return _of_parameters(quantity, quantity.link.candidate, record, before)
+
+
+def _of_parameters(quantity: Compared, side: Side, record: Record, before: State) -> np.ndarray:
+    if quantity.kind == "gradient":
+        return _seen_gradient(
+            side, {n: _or_zero(record.gradients.get(n), before.values[n]) for n in parameters_of(side)}
+        )
+    assert record.after is not None
+    if quantity.kind == "slot":
+        return _seen_gradient(side, record.after.slots[quantity.slot])
+    after = see_value(side, record.after.values)
+    return after - see_value(side, before.values) if quantity.kind == "update" else after
+
+
+def _seen_gradient(side: Side, gradients: Mapping[str, np.ndarray]) -> np.ndarray:
+    seen = see_gradient(side, gradients)
+    assert seen is not None
+    return seen
+
+
+def _or_zero(gradient: np.ndarray | None, parameter: np.ndarray) -> np.ndarray:
+    """No gradient at all (an unused or a frozen parameter) is a gradient of exactly 0."""
+    return np.zeros_like(parameter) if gradient is None else gradient
+
+
+def _layout(plan: Plan, shapes: Sequence[Shape]) -> Layout:
+    """The plan as a layout, so that measures and judgement read as those of a case do."""
+    quantities, start = [], 0
+    for quantity, shape in zip(plan.compared, shapes, strict=True):
+        tensor = quantity.link.name if quantity.link else quantity.reference
+        quantities.append(
+            Quantity(name=quantity.name, kind=quantity.kind, tensor=tensor, shape=shape, start=start, batched=False)
+        )
+        start += math.prod(shape)
+    nothing = slice(0, 0)
+    return Layout(
+        quantities=tuple(quantities),
+        parameter_shapes={},
+        activation_shapes={},
+        gradients=nothing,
+        parameters=nothing,
+        state=nothing,
+        updates=nothing,
+        recorded=start,
+        size=start,
+    )
+
+
+# --- from one side to the other ---------------------------------------------------------------------------------
+
+
+def mapped(plan: Plan, states: States, onto: States) -> dict[Precision, State]:
+    """The reference's states in the candidate's names and layouts; what has no counterpart stays as in `onto`."""
+    return {precision: _mapped(plan, states[precision], onto[precision]) for precision in PRECISIONS}
+
+
+def _mapped(plan: Plan, state: State, onto: State) -> State:
+    values = {name: array.copy() for name, array in onto.values.items()}
+    slots = {slot: {name: array.copy() for name, array in of.items()} for slot, of in onto.slots.items()}
+    for link in plan.pairing.links:
+        put_value(link.candidate, values, see_value(link.reference, state.values))
+        for slot, of in slots.items():
+            if _has_slot(state, slot, link.reference) and _has_slot(onto, slot, link.candidate):
+                put_gradient(link.candidate, of, _seen_gradient(link.reference, state.slots[slot]))
+    return State(values=values, slots=slots, count=state.count)
+
+
+def forced_by(plan: Plan, reference: Taken, candidate: Taken) -> dict[Precision, Forced]:
+    """The reference's activations, cotangents and gradients, for the candidate to compute each block from."""
+    return {precision: _forced(plan, reference, candidate, precision) for precision in PRECISIONS}
+
+
+def _forced(plan: Plan, reference: Taken, candidate: Taken, precision: Precision) -> Forced:
+    own = candidate.records[precision]
+    given: dict[str, dict[str, np.ndarray]] = {"activation": {}, "activation_gradient": {}, "gradient": {}}
+    for quantity in plan.compared:
+        if quantity.kind not in given:
+            continue
+        values = _shown_reference(quantity, reference, precision)
+        if quantity.aligned is not None:
+            of = own.activations if quantity.kind == "activation" else own.cotangents
+            target = np.empty(of[quantity.candidate].shape, values.dtype)
+            put(quantity.aligned.view, target, values)
+            given[quantity.kind][quantity.candidate] = target
+        else:
+            assert quantity.link is not None
+            into = given["gradient"]
+            for name in parameters_of(quantity.link.candidate):
+                into.setdefault(
+                    name, _or_zero(own.gradients.get(name), candidate.before[precision].values[name]).copy()
+                )
+            put_gradient(quantity.link.candidate, into, values)
+    return Forced(activations=given["activation"], cotangents=given["activation_gradient"], gradients=given["gradient"])

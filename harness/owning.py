@@ -1,0 +1,152 @@
+"""Own errors and inherited ones: the candidate's step is taken again with every block fed what the reference's was.
+
+Each block then computes from the reference's inputs and cotangents, the optimizer from the reference's gradients and
+state. What still differs is the block's own; what does not was inherited, or was rounding that a later block amplified.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.case import PRECISIONS, Precision
+from harness.comparing import EPS32, SHRINK, Measures
+from harness.following import Follower, Plan, Taken, forced_by, mapped, measures_of, retake, shown
+from harness.judging import K
+from harness.leaking import leaking_call, leaking_rule
+from harness.recipe import Batch, Forced, State
+
+SAMPLES = 3
+NEARBY = 2.0**-9
+"""Relative move to another point: far above float32's grain, small against what would change the step."""
+
+SILENT = ("slot", "parameter")
+"""Kinds that never are an own error: slots are bookkeeping, a parameter is the sum of its updates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """The own errors of one step: measures of the forced step, and which quantities differ by themselves.
+
+    because (quantities,): "" for a plain difference, else why it is none (kink, leak, one precision) where alarmed.
+    leak: what was proven to leak, in words.
+    """
+
+    measures: Measures
+    different: np.ndarray
+    because: np.ndarray
+    leak: str = ""
+
+
+def own_errors(
+    plan: Plan, sides: tuple[Follower, Follower], step: int, reference: Taken, candidate: Taken, measures: Measures
+) -> Own:
+    """Take the candidate's step again on the reference's values; confirm what differs at points nearby."""
+    batches = sides[0].batches(step), sides[1].batches(step)
+    forced = forced_by(plan, reference, candidate)
+    alone = retake(sides[1], mapped(plan, reference.before, candidate.before), batches[1], forced)
+    own = measures_of(plan, reference, alone)
+    own.noise_candidate = np.fmax(own.noise_candidate, measures.noise_candidate)
+    loud = np.array([quantity.kind not in SILENT for quantity in plan.compared])
+    alarms = (~(own.ratio <= K)[0]) & loud
+    because = np.full(len(loud), "", dtype=object)
+    if not alarms.any():
+        return Own(measures=own, different=alarms, because=because)
+    near = [_nearby(plan, sides, step, reference, candidate, seed) for seed in range(SAMPLES)]
+    with np.errstate(invalid="ignore"):
+        own.spread[0] = np.max([m.noise[0] * SHRINK for m in near], axis=0)
+        alarms &= ~(own.ratio <= K)[0]
+        vanished = alarms & np.all([(m.ratio <= K)[0] for m in near], axis=0)
+    for i in np.flatnonzero(vanished).tolist():
+        # A tie is the same in both precisions; a kink is where rounding decides, and it decides anew in each.
+        gaps = [np.subtract(*_pair(plan, i, reference, alone, precision)) for precision in PRECISIONS]
+        if np.abs(gaps[0] - gaps[1]).max() > 0.1 * np.abs(gaps[1]).max():
+            because[i] = "kink"
+    left = alarms & (because == "")
+    leak = ""
+    updates = np.array([quantity.kind == "update" for quantity in plan.compared])
+    if (left & updates).any() and (found := leaking_rule(plan, sides, reference, alone, own)):
+        leak = f"{found[0]} rounds {', '.join(found[1])} of its optimizer through float32 in its float64 run (proven)"
+        because[left & updates] = "leak"
+    left = alarms & (because == "")
+    if left.any() and not (left & updates).any():
+        itself = {p: _itself(reference, p) for p in PRECISIONS}
+        if found := leaking_call(plan, sides, batches, reference, alone, (itself, forced), left):
+            where = plan.compared[int(np.argmax(left))].name
+            leak = f"{found[1]} rounds a constant of {where} through float32 in its float64 run (proven)"
+            because[left] = "leak"
+    for i in np.flatnonzero(alarms & (because == "")).tolist():
+        if _float32_inside(plan, i, reference, alone, own):
+            because[i] = "one precision"
+    return Own(measures=own, different=alarms & (because == ""), because=because, leak=leak)
+
+
+def _itself(reference: Taken, precision: Precision) -> Forced:
+    """A side's own values, so that each of its blocks can be asked alone."""
+    record = reference.records[precision]
+    gradients = {name: gradient for name, gradient in record.gradients.items() if gradient is not None}
+    return Forced(activations=record.activations, cotangents=record.cotangents, gradients=gradients)
+
+
+def _nearby(
+    plan: Plan, sides: tuple[Follower, Follower], step: int, reference: Taken, candidate: Taken, seed: int
+) -> Measures:
+    """The same comparison where every float input and parameter has moved a little, on both sides alike."""
+    start = _moved_state(reference.before["float64"], seed)
+    before: dict[Precision, State] = {precision: _as(start, precision) for precision in PRECISIONS}
+    batches = [_moved_batches(side, step, seed) for side in sides]
+    there = retake(sides[0], before, batches[0])
+    states = mapped(plan, before, candidate.before)
+    return measures_of(plan, there, retake(sides[1], states, batches[1], forced_by(plan, there, candidate)))
+
+
+def _moved_state(state: State, seed: int) -> State:
+    """Slots stay: a moved second moment could become negative, and an optimizer's rule is smooth."""
+    rng = np.random.default_rng(seed)
+    return replace(state, values={name: _moved(values, rng) for name, values in state.values.items()})
+
+
+def _moved_batches(side: Follower, step: int, seed: int) -> dict[Precision, Batch]:
+    """The same move for every layout: one factor for each example and input."""
+    moved: dict[Precision, Batch] = {}
+    for precision, batch in side.batches(step).items():
+        rng = np.random.default_rng((seed, 1))
+        inputs = tuple(
+            (values * _factor(rng, values)).astype(np.float32).astype(precision) if values.dtype.kind == "f" else values
+            for values in batch.inputs
+        )
+        moved[precision] = replace(batch, inputs=inputs)
+    return moved
+
+
+def _factor(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
+    return (1 + NEARBY * rng.uniform(-1, 1, len(values))).reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _moved(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if values.dtype.kind != "f":
+        return values
+    return (values * (1 + NEARBY * rng.uniform(-1, 1, values.shape))).astype(np.float32).astype(values.dtype)
+
+
+def _as(state: State, precision: Precision) -> State:
+    def cast(values: np.ndarray) -> np.ndarray:
+        return values.astype(precision) if values.dtype.kind == "f" else values
+
+    return State(
+        values={name: cast(values) for name, values in state.values.items()},
+        slots={slot: {name: cast(values) for name, values in of.items()} for slot, of in state.slots.items()},
+        count=state.count,
+    )
+
+
+def _pair(plan: Plan, i: int, reference: Taken, alone: Taken, precision: Precision) -> tuple[np.ndarray, np.ndarray]:
+    return shown(plan.compared[i], reference, alone, precision)
+
+
+def _float32_inside(plan: Plan, i: int, reference: Taken, alone: Taken, own: Measures) -> bool:
+    """True where one side's float64 lies on the float32 grid, the other's does not, and float32 explains the gap."""
+    grids = [bool((v == v.astype(np.float32)).all()) for v in _pair(plan, i, reference, alone, "float64")]
+    within = own.d64[0, i] <= K * (own.noise[0, i] + EPS32 * own.size[0, i])
+    return grids[0] != grids[1] and bool(own.size_candidate[0, i] > 0) and bool(within)
