@@ -1,6 +1,6 @@
 """Users' own JAX models: a pure function of a pytree, watched while it trains with optax.
 
-Every floating result inside the function passes a `_tap`, which gives its cotangent and can put another value in its
+Every floating result inside the function passes a `tap`, which gives its cotangent and can put another value in its
 place. What is computed, and by which derivative rules, stays the function's own (`frameworks.jaxpr_recording`).
 """
 
@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from frameworks.jax_trees import is_count, is_float, parameters_of, slot_places, tree_of, write
-from frameworks.jaxpr_recording import evaluate, program_of
+from frameworks.jax_trees import is_float, parameters_of, tree_of, write
+from frameworks.jaxpr_recording import evaluate, program_of, tap
+from frameworks.optax_state import Updater
 from harness.case import HarnessError, Precision
 from harness.recipe import Batch, Forced, Recipe, Record, State
 
@@ -68,56 +68,36 @@ class JaxModel:
         self.recipe = recipe
         self.precision: Precision = precision
         self.loss = None if inference else recipe.loss
-        self.optax: Any = recipe.optimizer
-        self.updates = recipe.optimizer is not None and self.loss is not None
-        self.piles_up = self.updates and (recipe.accumulate > 1 or not recipe.zero_grad)
+        updates = recipe.optimizer is not None and self.loss is not None
+        self.piles_up = updates and (recipe.accumulate > 1 or not recipe.zero_grad)
         self.tree = tree_of(recipe.params)
         self.parameters = parameters_of(self.tree)
         self.layers = {parameter.name: parameter.layer for parameter in self.parameters}
         self.trained = tuple(parameter.name for parameter in self.parameters if parameter.trainable)
         self.options = _mode(recipe, inference)
-        self.compute, self.apply_update = jax.jit(self._compute), jax.jit(self._update)
-        self.count = 0
-        self.scalars: dict[int, list[Any]] = {}
+        self.compute = jax.jit(self._compute)
         with self._x64():
             self.values = {name: _copy(value, precision) for name, value in self.tree.arrays.items()}
             trained = {name: self.values[name] for name in self.trained}
             self.piled = {name: jnp.zeros_like(value) for name, value in trained.items()} if self.piles_up else {}
-            with _blaming("the optimizer's init", precision):
-                fresh = self.optax.init(self.tree.only(trained)) if self.updates else ()
-        flat, self.held_structure = jax.tree_util.tree_flatten_with_path(fresh)
-        self.counts = [is_count(path) for path, _ in flat]
-        self.held = [leaf for _, leaf in flat]
-        self.places = slot_places(fresh, self.tree, self.trained)
-        self._keep_scalars()
+            with _blaming("the optimizer", precision):
+                self.updater = Updater(recipe.optimizer, self.tree, trained) if updates else None
 
     def state(self) -> State:
-        slots: dict[str, dict[str, np.ndarray]] = {PILED: _numpy(self.piled)} if self.piles_up else {}
-        for place, leaf in zip(self.places, self.held, strict=True):
-            if place:
-                slots.setdefault(place[0], {})[place[1]] = np.array(leaf)
-        return State(values=_numpy(self.values), slots=slots, count=self.count)
+        slots = {PILED: _numpy(self.piled)} if self.piles_up else {}
+        if self.updater is None:
+            return State(values=_numpy(self.values))
+        return State(values=_numpy(self.values), slots=slots | self.updater.slots(), count=self.updater.count)
 
     def load(self, state: State) -> None:
-        """Slots that this optimizer does not have are left out. Its other numbers (rates, flags), for which a State
-        has no place, become what they were at that count, its counts the count itself."""
         with self._x64():
             for name, value in state.values.items():
                 self.values[name] = jnp.array(value, _fitting(self.values, name, value).dtype)
             for name, value in state.slots.get(PILED, {}).items():
                 if name in self.piled:
                     self.piled[name] = jnp.array(value, self.precision)
-            self.held = [self._loaded(i, state) for i in range(len(self.held))]
-        self.count = state.count
-
-    def _loaded(self, i: int, state: State) -> Any:
-        leaf, place = self.held[i], self.places[i]
-        if place:
-            value = state.slots.get(place[0], {}).get(place[1])
-            return leaf if value is None else jnp.array(value, leaf.dtype)
-        if state.count in self.scalars:
-            return self.scalars[state.count][i]
-        return jnp.array(state.count, leaf.dtype) if self.counts[i] else leaf
+            if self.updater is not None:
+                self.updater.load(state)
 
     def step(self, batch: Batch, forced: Forced | None = None) -> Record:
         forced = forced or Forced()
@@ -125,7 +105,12 @@ class JaxModel:
             shown, outputs, loss, cotangents, gradients = self._computed(batch, forced, None)
             if self.piles_up:
                 gradients = {name: self.piled[name] + gradient for name, gradient in gradients.items()}
-            after = self._stepped(gradients | self._on_device(forced.gradients), batch.step) if self.updates else None
+            after = None
+            if self.updater is not None:
+                placed = self._on_device(forced.gradients)
+                for name, value in placed.items():
+                    _ = _fitting(gradients, name, value)
+                after = self._stepped(self.updater, gradients | placed, batch.step)
         return self._record(shown, outputs, loss, cotangents, gradients, after)
 
     def pull_back(self, batch: Batch, cotangents: Arrays, forced: Forced | None = None) -> Record:
@@ -157,11 +142,10 @@ class JaxModel:
         names = list(self.tree.arrays)
 
         def apply(leaves: list[Any], *x: Any) -> Any:
-            params = self.tree.filled(dict(zip(names, leaves, strict=True)))
-            with _blaming("the model", self.precision):
-                return self.recipe.model(params, *x, **self.options)
+            return self.recipe.model(self.tree.filled(dict(zip(names, leaves, strict=True))), *x, **self.options)
 
-        program = program_of(apply, {name: values[name] for name in names}, inputs, self.layers)
+        with _blaming("the model", self.precision):
+            program = program_of(apply, {name: values[name] for name in names}, inputs, self.layers)
         shapes = {name: value.shape for value, name in program.names.items() if is_float(value.dtype)}
         outputs = [program.names[value] for value in program.outputs]
         for name, value in [*activations.items(), *cotangents.items()]:
@@ -174,11 +158,12 @@ class JaxModel:
             shown: OrderedDict[str, Any] = OrderedDict()  # jit sorts the keys of a plain dict
 
             def visit(name: str, own: Any) -> Any:
-                shown[name] = own
                 if name not in probes:
+                    shown[name] = own
                     return own
+                shown[name] = own.astype(self.precision)  # what the model itself keeps in bfloat16
                 note = partial(reached.add, name)
-                return _tap(note, own, probes[name], activations.get(name), cotangents.get(name))
+                return tap(note, own, probes[name], activations.get(name), cotangents.get(name))
 
             held = {**values, **trained}
             output = evaluate(program, [*(held[name] for name in names), *inputs], self.precision, visit)
@@ -217,7 +202,7 @@ class JaxModel:
 
     # --- update -------------------------------------------------------------------------------------------------
 
-    def _stepped(self, gradients: Arrays, step: int) -> State | None:
+    def _stepped(self, updater: Updater, gradients: Arrays, step: int) -> State | None:
         due = (step + 1) % self.recipe.accumulate == 0
         if self.piles_up:
             clear = due and self.recipe.zero_grad
@@ -229,21 +214,8 @@ class JaxModel:
             with _blaming("after_backward", self.precision):
                 tree = self.recipe.after_backward(tree)
         with _blaming("the optimizer", self.precision):
-            moved, self.held = self.apply_update(tree, self.held, {name: self.values[name] for name in self.trained})
-        self.values |= moved
-        self.count += 1
-        self._keep_scalars()
+            self.values |= updater.update(tree, {name: self.values[name] for name in self.trained})
         return self.state()
-
-    def _keep_scalars(self) -> None:
-        pairs = zip(self.places, self.held, strict=True)
-        self.scalars[self.count] = [None if place else leaf for place, leaf in pairs]
-
-    def _update(self, gradients: Any, held: list[Any], trained: Arrays) -> tuple[Arrays, list[Any]]:
-        params = self.tree.only(trained)
-        held = jax.tree_util.tree_unflatten(self.held_structure, held)
-        updates, after = self.optax.update(gradients, held, params)
-        return self.tree.named(optax.apply_updates(params, updates)), jax.tree_util.tree_leaves(after)
 
     # --- in and out ---------------------------------------------------------------------------------------------
 
@@ -265,25 +237,6 @@ class JaxModel:
             gradients={name: np.array(gradients[name]) for name in self.trained} if differentiated else {},
             after=after,
         )
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _tap(note: Callable[[], None], own: Any, probe: Any, forced: Any, cotangent: Any) -> Any:
-    """`own`, or what is forced in its place; backward, what arrives goes to the probe, and on to `own` unless another
-    cotangent is forced. note() is called, while JAX traces, if anything arrives at all."""
-    return own if forced is None else forced
-
-
-def _tap_forward(note: Callable[[], None], own: Any, probe: Any, forced: Any, cotangent: Any) -> tuple[Any, Any]:
-    return _tap(note, own, probe, forced, cotangent), cotangent
-
-
-def _tap_backward(note: Callable[[], None], cotangent: Any, arriving: Any) -> tuple[Any, ...]:
-    note()
-    return arriving if cotangent is None else cotangent, arriving, None, None
-
-
-_tap.defvjp(_tap_forward, _tap_backward)
 
 
 # --- what was handed over ---------------------------------------------------------------------------------------

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.tree_util import GetAttrKey, keystr, tree_flatten_with_path, tree_unflatten
+from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten_with_path, tree_unflatten
 
 from harness.case import HarnessError
 from harness.recipe import Parameter
@@ -30,24 +30,27 @@ KEY = re.compile(rf"(?:(.+)_)?({'|'.join(ROLES)})(?:_?(\d+)|_(.+))?", re.IGNOREC
 ROOT = "model"
 """The layer of parameters that stand at the top and are called by their role alone."""
 
-SLOTS = {"trace": "velocity", "sum_of_squares": "accumulator", "mu": "m", "nu": "v", "nu_max": "v_max"}
-"""optax's fields (optax 0.2.8, optax/_src/transform.py) by the slots that `harness.recipe.State` names."""
-
 Path = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """A pytree taken apart: paths, names and leaves in its order. Arrays of numbers are values, other leaves stay."""
+    """A pytree taken apart: paths, names and leaves in JAX's order, which sorts dicts; names as the dicts define them.
+
+    Arrays of numbers are values; other leaves stay as they are.
+    """
 
     paths: tuple[Path, ...]
     names: tuple[str, ...]
     leaves: tuple[Any, ...]
+    defined: tuple[str, ...]
     structure: Any
 
     @property
     def arrays(self) -> dict[str, Any]:
-        return {name: leaf for name, leaf in zip(self.names, self.leaves, strict=True) if _is_array(leaf)}
+        """By name, as defined."""
+        leaves = dict(zip(self.names, self.leaves, strict=True))
+        return {name: leaves[name] for name in self.defined if _is_array(leaves[name])}
 
     def filled(self, values: Mapping[str, Any]) -> Any:
         """The pytree with these values in place of its own."""
@@ -69,8 +72,14 @@ def tree_of(params: Any) -> Tree:
     """Take parameters apart. Raises HarnessError for none, NaN among them, and for complex ones."""
     flat, structure = tree_flatten_with_path(params)
     paths = tuple(path for path, _ in flat)
-    names = tuple(keystr(path, simple=True, separator="/") or ROOT for path in paths)
-    tree = Tree(paths=paths, names=names, leaves=tuple(leaf for _, leaf in flat), structure=structure)
+    names = {path: keystr(path, simple=True, separator="/") or ROOT for path in paths}
+    tree = Tree(
+        paths=paths,
+        names=tuple(names.values()),
+        leaves=tuple(leaf for _, leaf in flat),
+        defined=tuple(names[path] for path in _defined(params)),
+        structure=structure,
+    )
     for name, leaf in tree.arrays.items():
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
             raise HarnessError(f"parameter {name} is complex; only real ones can be compared: split it in two")
@@ -108,32 +117,6 @@ def parameters_of(tree: Tree) -> tuple[Parameter, ...]:
     )
 
 
-def slot_places(state: Any, tree: Tree, trained: Sequence[str]) -> list[tuple[str, str] | None]:
-    """For each leaf of an optax state its slot and the parameter it belongs to: it lies below a field under the
-    parameter's own path. None for the rest (counts, rates)."""
-    paths = {path: name for path, name in zip(tree.paths, tree.names, strict=True) if name in trained}
-    flat, _ = tree_flatten_with_path(state)
-    found = [_below_field(path, leaf, paths, tree.arrays) for path, leaf in flat]
-    fields = {place[0] for place in found if place}
-    canonical = SLOTS if "mu" in fields else SLOTS | {"nu": "mean_square"}
-    if "nu" in fields or "sum_of_squares" in fields:  # optax.rmsprop's trace holds steps, in units of its rate
-        canonical = {field: slot for field, slot in canonical.items() if field != "trace"}
-    counts = Counter[tuple[str, str]]()
-    places: list[tuple[str, str] | None] = []
-    for place in found:
-        if place:
-            slot, name = canonical.get(place[0], place[0]), place[1]
-            counts[slot, name] += 1
-            place = (slot if counts[slot, name] == 1 else f"{slot}#{counts[slot, name]}", name)
-        places.append(place)
-    return places
-
-
-def is_count(path: Path) -> bool:
-    """Whether a leaf of an optax state counts the updates."""
-    return bool(path) and path[-1] == GetAttrKey("count")
-
-
 def write(node: Any, new: Any) -> Any:
     """Put a pytree's leaves into another's dicts and lists, at every depth; what has to stand where `node` stood."""
     if isinstance(node, dict | list):
@@ -150,6 +133,19 @@ def is_float(dtype: Any) -> bool:
 def _is_array(leaf: Any) -> bool:
     numeric = isinstance(leaf, np.ndarray | np.generic | Array) and jnp.issubdtype(leaf.dtype, np.number)
     return numeric or (isinstance(leaf, np.ndarray | Array) and leaf.dtype == bool)
+
+
+def _defined(node: Any, path: Path = ()) -> Iterator[Path]:
+    """The paths of a pytree's leaves as dicts hold them."""
+    if isinstance(node, dict):
+        children = [(value, DictKey(key)) for key, value in node.items()]
+    elif isinstance(node, list) or type(node) is tuple:
+        children = [(value, SequenceKey(i)) for i, value in enumerate(node)]
+    else:
+        yield from (path + below for below, _ in tree_flatten_with_path(node)[0])
+        return
+    for child, key in children:
+        yield from _defined(child, (*path, key))
 
 
 def _place(path: Path, leaf: Any) -> tuple[str, str]:
@@ -177,14 +173,3 @@ def _roles_among(names: Sequence[str], arrays: Mapping[str, Any], roles: Mapping
         if len(kernel) >= 2 and bias == kernel[-1:]:
             return dict(zip(names, ("kernel", "bias"), strict=True))
     return {}
-
-
-def _below_field(
-    path: Path, leaf: Any, parameters: Mapping[Path, str], arrays: Mapping[str, Any]
-) -> tuple[str, str] | None:
-    for start in range(len(path)):
-        name = parameters.get(path[start:])
-        if name is not None and np.shape(leaf) == np.shape(arrays[name]) and is_float(leaf.dtype):
-            fields = [key.name for key in path[:start] if isinstance(key, GetAttrKey)]
-            return (fields[-1] if fields else "state"), name
-    return None

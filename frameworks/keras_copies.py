@@ -211,7 +211,7 @@ def _settings(precision: Precision) -> Iterator[None]:
     attributes = {name: global_state.get_global_attribute(name) for name in ("dtype_policy", "global_seed_generator")}
     counters = global_state.get_global_attribute("object_name_uids")
     counted = dict(counters or {})
-    states = random.getstate(), np.random.get_state(), eager._rng and eager._rng.getstate()
+    states = random.getstate(), np.random.get_state(), getattr(eager, "_rng", None) and eager._rng.getstate()
     keras.config.set_floatx(precision)
     keras.config.set_dtype_policy(precision)
     try:

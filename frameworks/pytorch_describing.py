@@ -1,27 +1,15 @@
-"""What a torch model's parameters are, and its optimizer's slots and update rule, in the harness's words."""
+"""What a torch model's parameters and buffers are, in the harness's words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn, optim
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.optim.lr_scheduler import LRScheduler
 
-from harness.case import SGD, Adagrad, Adam, Optimizer, RMSprop
-from harness.conventions import TORCH
-from harness.recipe import Parameter, Recipe
-
-_MOMENTS = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "v_max"}
-_SLOTS: dict[type[optim.Optimizer], Mapping[str, str]] = {
-    optim.SGD: {"momentum_buffer": "velocity"},
-    optim.Adagrad: {"sum": "accumulator"},
-    optim.RMSprop: {"square_avg": "mean_square", "momentum_buffer": "velocity"},
-    **{kind: _MOMENTS for kind in (optim.Adam, optim.NAdam, optim.RAdam, optim.Adamax)},
-}
+from harness.recipe import Parameter
 
 _OPS: tuple[tuple[type[nn.Module], str, Mapping[str, str]], ...] = (
     (nn.Linear, "Dense", {"weight": "kernel", "bias": "bias"}),
@@ -125,71 +113,3 @@ def _gate_role(attribute: str) -> str:
     if not role:
         return ""
     return role + (f"_{reverse}" if reverse else "") + (f"_l{layer}" if layer not in ("", "0") else "")
-
-
-# --- optimizers -------------------------------------------------------------------------------------------------
-
-
-def slot_names(optimizer: optim.Optimizer) -> Mapping[str, str]:
-    """Canonical names by torch's own; what is not named keeps torch's."""
-    return next((names for kind, names in _SLOTS.items() if isinstance(optimizer, kind)), {})
-
-
-def update_rule(recipe: Recipe) -> Optimizer | None:
-    """The optimizer as the reference knows it, or None where it, or what comes before it, is none that it knows."""
-    optimizer = recipe.optimizer
-    if optimizer is None or recipe.schedule or recipe.after_backward or recipe.train_step:
-        return None
-    settings = [{name: _plain(value) for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
-    if any(group != settings[0] for group in settings) or settings[0].get("maximize"):
-        return None
-    return _rule(type(optimizer), settings[0])
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Tensor():
-            return value.item()
-        case tuple() | list():
-            return tuple(map(_plain, value))
-    return value
-
-
-def _rule(kind: type[optim.Optimizer], group: Mapping[str, Any]) -> Optimizer | None:
-    lr = group["lr"]
-    if kind is optim.SGD and not group["dampening"]:
-        return SGD(
-            learning_rate=lr,
-            momentum=group["momentum"],
-            nesterov=group["nesterov"],
-            velocity=TORCH["SGD"]["velocity"],
-            weight_decay=group["weight_decay"],
-            decay=TORCH["SGD"]["decay"],
-        )
-    if kind is optim.Adagrad and not group["lr_decay"] and not group["weight_decay"]:
-        return Adagrad(
-            learning_rate=lr,
-            initial_accumulator=group["initial_accumulator_value"],
-            epsilon=group["eps"],
-            epsilon_placement=TORCH["Adagrad"]["epsilon_placement"],
-        )
-    if kind is optim.RMSprop and not group["centered"] and not group["weight_decay"]:
-        return RMSprop(
-            learning_rate=lr,
-            rho=group["alpha"],
-            momentum=group["momentum"],
-            epsilon=group["eps"],
-            epsilon_placement=TORCH["RMSprop"]["epsilon_placement"],
-            velocity=TORCH["RMSprop"]["velocity"],
-        )
-    if kind in (optim.Adam, optim.AdamW) and not group["amsgrad"]:
-        return Adam(
-            learning_rate=lr,
-            beta_1=group["betas"][0],
-            beta_2=group["betas"][1],
-            epsilon=group["eps"],
-            epsilon_placement=TORCH["Adam"]["epsilon_placement"],
-            weight_decay=group["weight_decay"],
-            decay="decoupled" if kind is optim.AdamW or group.get("decoupled_weight_decay") else "coupled",
-        )
-    return None

@@ -41,7 +41,7 @@ class Lending:
 
     def __init__(self, roots: Iterable[Any], dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.tensors, self.holders = _reached(roots)
+        self.tensors, self.holders, self.schedules = _reached(roots)
         self.held = [Held(_promoted(tensor, dtype), None, tensor.requires_grad) for tensor in self.tensors]
         self.contents = [_contents(holder) for holder in self.holders]
 
@@ -96,21 +96,22 @@ def _promoted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 # --- what can be reached ----------------------------------------------------------------------------------------
 
 
-def _reached(roots: Iterable[Any]) -> tuple[list[Tensor], list[Any]]:
-    """Leaf tensors, and the dicts, lists and cells that hold state, each once."""
+def _reached(roots: Iterable[Any]) -> tuple[list[Tensor], list[Any], list[LRScheduler]]:
+    """Leaf tensors; the dicts, lists and cells that hold state; schedules: each once."""
     seen: dict[int, Any] = {}
-    tensors, holders, queue = [], [], [part for root in roots for part in (root, _state(root))]
+    queue = [part for root in roots for part in (root, _state(root))]
     while queue:
         thing = queue.pop()
         if id(thing) in seen:
             continue
         seen[id(thing)] = thing
-        if isinstance(thing, Tensor):
-            tensors += [thing] if thing.grad_fn is None else []
-        elif isinstance(thing, dict | list | CellType):
-            holders.append(thing)
         queue += _parts(thing)
-    return tensors, holders
+    found = list(seen.values())
+    return (
+        [thing for thing in found if isinstance(thing, Tensor) and thing.grad_fn is None],
+        [thing for thing in found if isinstance(thing, dict | list | CellType)],
+        [thing for thing in found if isinstance(thing, LRScheduler)],
+    )
 
 
 def _parts(thing: Any) -> list[Any]:
@@ -124,11 +125,10 @@ def _parts(thing: Any) -> list[Any]:
         case FunctionType():
             named = [thing.__globals__.get(name) for name in thing.__code__.co_names]
             shared = [
-                part
+                value
                 for value in named
                 if isinstance(value, Tensor | nn.Module | Optimizer | LRScheduler)
                 or (isinstance(value, FunctionType) and value.__globals__ is thing.__globals__)
-                for part in (value,)
             ]
             return [*(thing.__closure__ or ()), *(thing.__defaults__ or ()), *shared]
         case MethodType():
@@ -136,10 +136,10 @@ def _parts(thing: Any) -> list[Any]:
         case partial():
             return [thing.func, thing.args, thing.keywords]
         case nn.Module():
-            return [vars(thing), *thing.parameters(False), *thing.buffers(False), type(thing).forward]
+            return [vars(thing), *thing.parameters(False), *thing.buffers(False), getattr(type(thing), "forward", None)]
         case Optimizer() | LRScheduler():
             return [vars(thing)]
-    return [_state(thing), getattr(type(thing), "__call__", None)] if callable(thing) else []
+    return [_state(thing), vars(type(thing)).get("__call__")] if callable(thing) else []
 
 
 def _state(thing: Any) -> dict[str, Any] | None:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
-from harness.recipe import Forced
+from harness.recipe import Forced, Record, State
 
 _BACKWARD = (Tensor.backward, torch.autograd.backward)
 _UNRECORDED = ("data", "grad")
@@ -63,13 +64,16 @@ class Recording(TorchFunctionMode):
     def __init__(self, model: nn.Module, forced: Forced) -> None:
         super().__init__()
         self.model, self.forced = model, forced
-        self.outputs: list[str] = []
         self.losses: list[Tensor] = []
+        self._outputs: list[Entry] = []
+        self._handles: list[RemovableHandle] = []
         self._entries: list[Entry] = []
         self._stack: list[Frame] = []
         self._known: dict[tuple[Any, ...], Entry | None] = {}
         self._given: dict[int, Tensor] = {}
         self._calls: Counter[str] = Counter()
+        self._paths = {path for path, _ in model.named_modules()}
+        self._taken: set[str] = set()
         self._recording = self._in_backward = False
 
     # --- for the watcher ----------------------------------------------------------------------------------------
@@ -115,11 +119,24 @@ class Recording(TorchFunctionMode):
         finally:
             self._recording, self._in_backward = before, False
 
-    def activations(self) -> dict[str, np.ndarray]:
-        return {entry.name: entry.value for entry in self._entries}
-
-    def cotangents(self) -> dict[str, np.ndarray]:
-        return {entry.name: entry.cotangent for entry in self._entries if entry.cotangent is not None}
+    def finish(
+        self,
+        loss: Tensor | None = None,
+        gradients: Mapping[str, np.ndarray | None] | None = None,
+        after: State | None = None,
+    ) -> Record:
+        """The step's record. The hooks go: through them the graph would hold this recording, and be held by it."""
+        for handle in self._handles:
+            handle.remove()
+        entries, self._entries, self._known = self._entries, [], {}
+        return Record(
+            activations={entry.name: entry.value for entry in entries},
+            outputs=tuple(entry.name for entry in self._outputs),
+            loss=None if loss is None else array(loss.reshape(())),
+            cotangents={entry.name: entry.cotangent for entry in entries if entry.cotangent is not None},
+            gradients=gradients or {},
+            after=after,
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as later code reads them."""
@@ -156,12 +173,12 @@ class Recording(TorchFunctionMode):
         if entry is None and (is_root or _key(tensor) not in self._known):
             entry = self._record(name, tensor, None)
         elif entry is not None and entry.frame is frame and (not is_root or _holds(frame.module)):
-            entry.name, entry.frame = name, None
+            entry.name, entry.frame = self._unique(name), None
             self._force(entry)
         if entry is None:
             return tensor
         if is_root:
-            self.outputs.append(entry.name)
+            self._outputs.append(entry)
         return entry.read
 
     # --- functions ----------------------------------------------------------------------------------------------
@@ -180,6 +197,8 @@ class Recording(TorchFunctionMode):
             return result
         if frame.module is not self.model:
             base = f"{frame.path}/{base}"
+        elif base in self._paths:  # the name belongs to that module's output
+            base += "()"
         with self._paused():
             if func is Tensor.__setitem__:
                 return self._assigned(frame, base, args[0])
@@ -216,12 +235,19 @@ class Recording(TorchFunctionMode):
     # --- entries ------------------------------------------------------------------------------------------------
 
     def _record(self, name: str, tensor: Tensor, frame: Frame | None) -> Entry:
-        entry = Entry(name, array(tensor), tensor, tensor, frame)
+        entry = Entry(self._unique(name), array(tensor), tensor, tensor, frame)
         self._entries.append(entry)
         self._known[_key(tensor)] = entry
         self._hook(entry)
         self._force(entry)
         return entry
+
+    def _unique(self, name: str) -> str:
+        """A second output `0.1` of module `0` is not its part `0.1`."""
+        while name in self._taken:
+            name += "'"
+        self._taken.add(name)
+        return name
 
     def _force(self, entry: Entry) -> None:
         if entry.name in self.forced.activations and entry.read is entry.own:
@@ -233,7 +259,7 @@ class Recording(TorchFunctionMode):
         # a hook sees the gradient of the tensor as it is now, also where it is changed in place later on
         # (torch 2.13, docs/source/notes/autograd.rst, "Behavior of Tensor hooks when Tensor is modified in-place")
         if not entry.hooked and entry.own.requires_grad:
-            entry.own.register_hook(partial(self._cotangent, entry))
+            self._handles.append(entry.own.register_hook(partial(self._cotangent, entry)))
             entry.hooked = True
 
     def _cotangent(self, entry: Entry, cotangent: Tensor) -> Tensor | None:
@@ -298,7 +324,8 @@ def _function_name(func: Any) -> str:
 
 
 def _shown(tensor: Tensor) -> bool:
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # inside torch.func.vmap there is no value
+    # inside torch.func.vmap and its kin a tensor has no value
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # type: ignore[attr-defined]
     return tensor.is_floating_point() and not wrapped
 
 

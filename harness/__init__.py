@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.explanation import explain_case as explain_case
     from harness.investigating import Result as Result
     from harness.investigating import investigate as investigate
-    from harness.porting import Comparison as Comparison
+    from harness.comparison import Comparison as Comparison
     from harness.porting import compare as compare
     from harness.porting import side as side
     from harness.porting import transfer as transfer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CASES": "harness.cases",
     "Case": "harness.case",
-    "Comparison": "harness.porting",
+    "Comparison": "harness.comparison",
     "Data": "harness.data",
     "HarnessError": "harness.case",
     "Result": "harness.investigating",

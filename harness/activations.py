@@ -168,12 +168,14 @@ def _layouts(reference: Shape, candidate: Shape) -> list[View]:
 
 
 def _permuted(reference: np.ndarray, candidate: np.ndarray, scale: float) -> tuple[float, View] | None:
-    """A general permutation of each example's features, found by sorting the first examples'."""
+    """A general permutation of each example's features, found by sorting a random projection of the examples: features
+    that rounding cannot tell apart there are equal in all of them."""
     if reference.ndim < 2 or candidate.ndim < 2 or reference.shape[0] != candidate.shape[0]:
         return None
     one, other = (values.reshape(len(values), -1) for values in (reference, candidate))
     order = np.empty(one.shape[1], np.intp)
-    order[np.lexsort(one[:8][::-1])] = np.lexsort(other[:8][::-1])
+    weights = np.random.default_rng(0).standard_normal(len(one))
+    order[np.argsort(weights @ one)] = np.argsort(weights @ other)
     gap = float(np.abs(one - other[:, order]).max()) / scale
     if gap > SIMILAR:
         return None
@@ -192,7 +194,7 @@ def _next_by_structure(
     columns: Sequence[str],
 ) -> list[Aligned]:
     """The first pair, in the reference's order, that parameters, or size and order between two pairs, suggest."""
-    partner = _partners(anchors, free)
+    partner = _partners(anchors, columns)
     place = {pair.reference: columns.index(pair.candidate) for pair in pairs}
     ahead = {name: columns.index(other) for name, other in partner.items() if other in free}
     for i, name in enumerate(rows):
@@ -212,14 +214,14 @@ def _next_by_structure(
     return []
 
 
-def _partners(anchors: Sequence[tuple[str, str]], free: Activations) -> dict[str, str]:
+def _partners(anchors: Sequence[tuple[str, str]], columns: Sequence[str]) -> dict[str, str]:
     """Anchors for every call of a layer; a layer with an activation of its own shows what comes before it too, and
     that is what a bare layer computes."""
     found = {}
     for one, other in anchors:
         for call in ("", *(f"#{k}" for k in range(2, CALLS + 1))):
             bare = f"{other}{call}/linear"
-            found[one + call] = bare if bare in free else other + call
+            found[one + call] = bare if bare in columns else other + call
     return found
 
 

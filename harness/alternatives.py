@@ -72,8 +72,8 @@ def _channel_orders(view: View, shape: Shape, reference: Parameter, candidate: P
     if multiplier == 1 or channels == 1:
         return
     if reference.framework == "pytorch":
-        axes = view.axes or ()
-        yield "conv-groups-order", replace(view, axes=(axes[1], axes[0], *axes[2:]), result=shape)
+        first, second, *space = view.axes or range(len(candidate.shape))
+        yield "conv-groups-order", replace(view, axes=(second, first, *space), result=shape)
     else:
         space = candidate.shape[2:]
         axes = (*range(2, 2 + len(space)), 1, 0)

@@ -152,7 +152,7 @@ def compare(
         ]
         from harness.porting import compare as compared
 
-        result = compared(*sides, x, y, steps=steps, batch_size=batch_size)
+        result = compared(sides[0], sides[1], x, y, steps=steps, batch_size=batch_size)
         if page:
             _ = result.to_html(page)
         click.echo(json.dumps(result.as_json(), indent=1) if as_json else str(result))

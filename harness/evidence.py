@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 
 from harness.recipe import Shape
-from harness.views import View, see
+from harness.views import View, plain, see
 
 CHUNK = 1 << 16
 NEAR = 0.05
@@ -83,12 +84,12 @@ def find_map(reference: np.ndarray, candidate: np.ndarray) -> View | None:
     tried = list(axis_views(reference.shape, candidate.shape))
     for view in tried:
         if equal(reference, see(view, candidate)):
-            return view
+            return plain(view, candidate.shape)
     for view in tried:
         if found := find_order(reference, see(view, candidate)):
             by_axes = View(shape=view.shape, axes=view.axes)
             if see(by_axes, candidate).shape == reference.shape:
-                return View(shape=view.shape, axes=view.axes, order=found)
+                return plain(replace(by_axes, order=found), candidate.shape)
     return None
 
 
@@ -105,7 +106,7 @@ def find_order(reference: np.ndarray, candidate: np.ndarray) -> tuple[int, np.nd
         keys = [_placed(side, axis) for side in (reference, candidate)]
         sorts = [np.argsort(key, kind="stable") for key in keys]
         ranked = [key[sort] for key, sort in zip(keys, sorts, strict=True)]
-        if np.array_equal(*ranked) and (ranked[0][1:] != ranked[0][:-1]).all():
+        if np.array_equal(ranked[0], ranked[1]) and (ranked[0][1:] != ranked[0][:-1]).all():
             index = np.empty_like(sorts[0])
             index[sorts[0]] = sorts[1]
             return axis, index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,20 +16,34 @@ from harness.feeding import Feed
 from harness.layout import Kind, Layout, Quantity, Shape
 from harness.pairing import Pairing
 from harness.recipe import Batch, Forced, Parameter, Record, State
-from harness.views import Link, Side, put, put_gradient, put_value, see, see_gradient, see_value
+from harness.views import Link, Side, View, put, put_gradient, put_value, see, see_gradient, see_value
 
 Records = Mapping[Precision, Record]
 States = Mapping[Precision, State]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """An output, the layout that shows it as the reference's, and its own shape on a batch of so many examples."""
+
+    name: str
+    view: View
+    shape: Shape
+    examples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Follower:
-    """One side: its name, the framework's, a watched copy in each precision and what it is fed."""
+    """One side: its name, the framework's, a watched copy in each precision and what it is fed.
+
+    pulled: without a loss, the outputs whose vector-Jacobian product is taken.
+    """
 
     name: str
     framework: str
     watched: Mapping[Precision, Watched]
     feed: Feed
+    pulled: tuple[Pulled, ...] = ()
 
     def states(self) -> States:
         return {precision: self.watched[precision].state() for precision in PRECISIONS}
@@ -146,7 +160,7 @@ def take(side: Follower, step: int) -> Taken:
     """The next step of a side in both precisions."""
     before = side.states()
     batches = side.batches(step)
-    return Taken(before=before, records={p: side.watched[p].step(batches[p]) for p in PRECISIONS})
+    return Taken(before=before, records={p: _step(side, p, batches[p], None) for p in PRECISIONS})
 
 
 def retake(
@@ -156,10 +170,42 @@ def retake(
     now = side.states()
     try:
         side.load(states)
-        records = {p: side.watched[p].step(batches[p], forced[p] if forced else None) for p in PRECISIONS}
+        records: dict[Precision, Record] = {
+            p: _step(side, p, batches[p], forced[p] if forced else None) for p in PRECISIONS
+        }
     finally:
         side.load(now)
     return Taken(before=states, records=records)
+
+
+def _step(side: Follower, precision: Precision, batch: Batch, forced: Forced | None) -> Record:
+    if not side.pulled:
+        return side.watched[precision].step(batch, forced)
+    cotangents = {p.name: _cotangent(p, i, len(batch.inputs[0]), precision) for i, p in enumerate(side.pulled)}
+    return side.watched[precision].pull_back(batch, cotangents, forced)
+
+
+def _cotangent(pulled: Pulled, seed: int, examples: int, precision: Precision) -> np.ndarray:
+    """The same random numbers for both sides, each in its own layout."""
+    shape = tuple(examples if n == pulled.examples else n for n in pulled.shape)
+    cotangent = np.empty(shape, precision)
+    values = np.random.default_rng(seed).standard_normal(see(pulled.view, cotangent).shape)
+    put(pulled.view, cotangent, values.astype(np.float32).astype(precision))
+    return cotangent
+
+
+def pulling(sides: tuple[Follower, Follower], plan: Plan, records: tuple[Record, Record]) -> tuple[Follower, Follower]:
+    """Two sides without a loss, from now on with cotangents for the outputs that both have."""
+    pairs = [a for a in plan.alignment if a.reference in records[0].outputs and a.candidate in records[1].outputs]
+    examples = len(sides[0].feed.batches[0])
+
+    def of(side: int, name: str, view: View) -> Pulled:
+        return Pulled(name=name, view=view, shape=records[side].activations[name].shape, examples=examples)
+
+    return (
+        replace(sides[0], pulled=tuple(of(0, a.reference, View()) for a in pairs)),
+        replace(sides[1], pulled=tuple(of(1, a.candidate, a.view) for a in pairs)),
+    )
 
 
 def measures_of(plan: Plan, reference: Taken, candidate: Taken) -> Measures:
@@ -255,7 +301,8 @@ def _layout(plan: Plan, shapes: Sequence[Shape]) -> Layout:
 
 
 def mapped(plan: Plan, states: States, onto: States) -> dict[Precision, State]:
-    """The reference's states in the candidate's names and layouts; what has no counterpart stays as in `onto`."""
+    """The reference's states in the candidate's names and layouts. What has no counterpart stays as in `onto`, and so
+    do parameters that began apart: that they differ is the candidate's own doing."""
     return {precision: _mapped(plan, states[precision], onto[precision]) for precision in PRECISIONS}
 
 
@@ -263,6 +310,8 @@ def _mapped(plan: Plan, state: State, onto: State) -> State:
     values = {name: array.copy() for name, array in onto.values.items()}
     slots = {slot: {name: array.copy() for name, array in of.items()} for slot, of in onto.slots.items()}
     for link in plan.pairing.links:
+        if not link.expected:
+            continue
         put_value(link.candidate, values, see_value(link.reference, state.values))
         for slot, of in slots.items():
             if _has_slot(state, slot, link.reference) and _has_slot(onto, slot, link.candidate):

@@ -81,7 +81,8 @@ def leaking_call(
     forced: tuple[Mapping[Precision, Forced], Mapping[Precision, Forced]],
     alarms: np.ndarray,
 ) -> tuple[str, str] | None:
-    """Of two sides, the one on which rounding every number given to a function through float32 makes the alarms vanish."""
+    """Of two sides, the one on which rounding each number given to a function through float32 makes the alarms vanish,
+    and the other, which so is proven to do it by itself."""
     for k, side in enumerate(sides):
         leaking: dict[Precision, Forced] = {p: replace(forced[k][p], float32_constants=True) for p in PRECISIONS}
         again = retake(side, (reference, alone)[k].before, batches[k], leaking)

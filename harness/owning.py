@@ -71,7 +71,7 @@ def own_errors(
         because[left & updates] = "leak"
     left = alarms & (because == "")
     if left.any() and not (left & updates).any():
-        itself = {p: _itself(reference, p) for p in PRECISIONS}
+        itself: dict[Precision, Forced] = {p: _itself(reference, p) for p in PRECISIONS}
         if found := leaking_call(plan, sides, batches, reference, alone, (itself, forced), left):
             where = plan.compared[int(np.argmax(left))].name
             leak = f"{found[1]} rounds a constant of {where} through float32 in its float64 run (proven)"

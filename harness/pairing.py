@@ -1,23 +1,20 @@
-"""Which parameter of one model is which of the other, and through which map: kinds say what is meant, values whether."""
+"""Which parameter of one model is which of the other, through which map: kinds say what is meant, values whether."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from harness.aligning import label
+from harness.aligning import label, matched_units
 from harness.alternatives import candidate_maps as candidate_maps
 from harness.case import HarnessError
-from harness.evidence import (
-    equal,
-    find_map,
-    fingerprint,
-    informative,
-)
+from harness.evidence import equal, fingerprint, informative
+from harness.linking import Model, Note, Work, layout, link_units
+from harness.loose import link_rest
 from harness.recipe import Parameter
-from harness.structure import Piece, guess, units, views_between
+from harness.structure import Piece, units
 from harness.views import Link, Side, View, put, put_value, see, see_value
 
 
@@ -47,17 +44,15 @@ def pair_parameters(
     for name, sides in (("reference", (reference, values_reference)), ("candidate", (candidate, values_candidate))):
         if absent := [parameter.name for parameter in sides[0] if parameter.name not in sides[1]]:
             raise HarnessError(f"{name} parameter {absent[0]} has no value; give one for each parameter")
-    names = [{name for name in given}, {pair if isinstance(pair, str) else pair[0] for pair in given.values()}]
-    work = _Work(
-        reference=_model(reference, values_reference, names[0]), candidate=_model(candidate, values_candidate, names[1])
+    theirs = {pair if isinstance(pair, str) else pair[0] for pair in given.values()}
+    work = Work(
+        reference=_model(reference, values_reference, set(given)),
+        candidate=_model(candidate, values_candidate, theirs),
     )
     for name, pair in given.items():
         _given(work, name, *((pair, None) if isinstance(pair, str) else pair))
-    _known(work)
-    _by_value(work)
-    _by_block(work, work.reference, work.candidate)
-    _by_block(work, work.candidate, work.reference)
-    _by_shape(work)
+    _by_layer(work)
+    link_rest(work)
     place = {name: i for i, name in enumerate(work.reference.parameters)}
     return Pairing(
         links=tuple(sorted(work.links, key=lambda link: place[link.reference.parameter])),
@@ -85,7 +80,7 @@ def transfer_values(
     return moved
 
 
-def _model(parameters: Sequence[Parameter], values: Mapping[str, np.ndarray], given: set[str]) -> _Model:
+def _model(parameters: Sequence[Parameter], values: Mapping[str, np.ndarray], given: set[str]) -> Model:
     rest = [parameter for parameter in parameters if parameter.name not in given]
     found = units(rest)
     marks = {}
@@ -95,17 +90,17 @@ def _model(parameters: Sequence[Parameter], values: Mapping[str, np.ndarray], gi
         array = see(View(part=piece.part), values[piece.parameter.name])
         if informative(array):
             marks[label(piece)] = fingerprint(array)
-    return _Model(parameters={p.name: p for p in parameters}, values=values, units=found, marks=marks)
+    return Model(parameters={p.name: p for p in parameters}, values=values, units=found, marks=marks)
 
 
-def _given(work: _Work, name: str, other: str, axes: tuple[int, ...] | None) -> None:
+def _given(work: Work, name: str, other: str, axes: tuple[int, ...] | None) -> None:
     """Link what the user says belongs together."""
     for side, wanted in ((work.reference, name), (work.candidate, other)):
         if wanted not in side.parameters:
             raise HarnessError(f"given: no parameter {wanted!r}; known: {', '.join(side.parameters)}")
     reference, candidate = work.reference.parameters[name], work.candidate.parameters[other]
     if axes is None:
-        views = _layout(work, reference, candidate)
+        views = layout(work, reference, candidate)
     else:
         fits = sorted(axes) == list(range(len(candidate.shape)))
         fits = fits and tuple(candidate.shape[axis] for axis in axes) == reference.shape
@@ -117,31 +112,31 @@ def _given(work: _Work, name: str, other: str, axes: tuple[int, ...] | None) -> 
         )
     sides = Side(parameter=name, view=views[0]), Side(parameter=other, view=views[1])
     agree = equal(see(views[0], work.reference.values[name]), see(views[1], work.candidate.values[other]))
-    _add(work, Link(name=name, reference=sides[0], candidate=sides[1], how="given", expected=agree))
+    work.add(Link(name=name, reference=sides[0], candidate=sides[1], how="given", expected=agree))
 
 
-def _layout(work: _Work, reference: Parameter, candidate: Parameter) -> tuple[View, View] | None:
-    """Views of two whole parameters: by their kinds where both are known, else by value, else by habit."""
-    views = None
-    if _comparable(reference, candidate):
-        views = views_between(*(Piece(key=one.role, parameter=one) for one in (reference, candidate)))
-    if views is None and work.reference.marks.get(reference.name) == work.candidate.marks.get(candidate.name):
-        arrays = work.reference.values[reference.name], work.candidate.values[candidate.name]
-        found = find_map(*arrays) if informative(arrays[0]) else None
-        views = found and (View(), found)
-    if views is None:
-        likely = guess(reference, candidate)
-        views = likely and (View(), likely)
-    return views
+def _by_layer(work: Work) -> None:
+    """Link the layers of known kind."""
+    own, theirs = work.reference.units, work.candidate.units
+    pairs, choices = matched_units(own, theirs, work.reference.marks, work.candidate.marks)
+    for r, c in pairs:
+        link_units(work, own[r], theirs[c])
+    chosen = dict(pairs)
+    for r, others in choices:
+        names = ", ".join(theirs[other].layer for other in others)
+        text = (
+            f"{own[r].layer} is taken for {theirs[chosen[r]].layer}; by kind, sizes and values {names} would do as well"
+        )
+        work.notes.append(Note(parameter=own[r].parameters[0].name, cause="", text=text))
 
 
-def _comparable(reference: Parameter, candidate: Parameter) -> bool:
-    return bool(reference.op and reference.role) and (reference.op, reference.role) == (candidate.op, candidate.role)
-
-
-def _add(work: _Work, link: Link) -> None:
-    if link.name in {one.name for one in work.links}:
-        link = replace(link, name=f"{link.name} ({link.candidate.parameter})")
-    work.links.append(link)
-    for side, model in ((link.reference, work.reference), (link.candidate, work.candidate)):
-        model.used.update({side.parameter, *(added.parameter for added in side.added)})
+def _unmatched(model: Model) -> list[Note]:
+    notes = []
+    for parameter in model.free():
+        known = bool(parameter.op and parameter.role)
+        text = f"{parameter.name}: no layer of the other side is a {parameter.op} of these sizes"
+        if not known:
+            text = f"{parameter.name} {parameter.shape}: nothing on the other side has these values, or shape and place"
+        note = Note(parameter=parameter.name, cause="layer-missing" if known else "", text=text)
+        notes.append(model.reasons.get(parameter.name, note))
+    return notes

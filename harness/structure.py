@@ -1,13 +1,13 @@
-"""What a layer's kind says about its parameters: the pieces they consist of and the layout each framework keeps them in.
+"""What a layer's kind says about its parameters: the pieces they consist of and the layout of each framework.
 
 Layouts, from the installed sources (torch 2.13, Keras 3.15); torch's is taken as the common one:
 torch/nn/modules/linear.py `Linear`: weight (out, in). keras/src/layers/core/dense.py: kernel (in, out).
 torch/nn/modules/conv.py `_ConvNd`: (out, in/groups, *space), transposed (in, out/groups, *space).
-keras/src/layers/convolutional/base_conv.py: (*space, in/groups, out); base_conv_transpose.py: (*space, out, in), no flip;
-base_depthwise_conv.py: (*space, in, multiplier), output channel c * multiplier + j as torch's groups=in has it.
+keras/src/layers/convolutional/base_conv.py: (*space, in/groups, out); base_conv_transpose.py: (*space, out, in), no
+flip; base_depthwise_conv.py: (*space, in, multiplier), output channel c * multiplier + j as torch's groups=in has it.
 torch/nn/modules/rnn.py: weight_ih (gates * hidden, in), weight_hh alike, LSTM gates i, f, g, o, GRU gates r, z, n.
-keras/src/layers/rnn/{simple_rnn,lstm,gru}.py: kernel (in, gates * units), LSTM i, f, c, o, GRU z, r, h; bias one, but (2,
-3 * units) in a GRU with reset_after: input's and recurrent.
+keras/src/layers/rnn/{simple_rnn,lstm,gru}.py: kernel (in, gates * units), LSTM i, f, c, o, GRU z, r, h; bias one, but
+(2, 3 * units) in a GRU with reset_after: input's and recurrent.
 torch/nn/modules/activation.py `MultiheadAttention`: in_proj_weight (3 * E, E): query, key, value; out_proj (E, E).
 keras/src/layers/attention/multi_head_attention.py: query kernel (E, heads, key), output kernel (heads, key, E).
 """
@@ -131,7 +131,8 @@ def views_between(reference: Piece, candidate: Piece) -> tuple[View, View] | Non
 
 
 def _common_shape(view: View) -> Shape:
-    assert view.shape is not None and view.axes is not None
+    assert view.shape is not None
+    assert view.axes is not None
     return tuple(view.shape[axis] for axis in view.axes)
 
 
@@ -215,7 +216,7 @@ def _sizes(shape: Shape) -> Shape:
 
 
 def in_axis(piece: Piece) -> int | None:
-    """The axis of a kernel that meets the layer's input, whose order another layer decides; None where there is none."""
+    """The axis of a kernel that meets the layer's input, whose order another layer decides; None where it has none."""
     op, base, n = piece.parameter.op, piece.base, len(piece.shape)
     if base in ("query_kernel", "key_kernel", "value_kernel"):
         return 1 if piece.torch else 0

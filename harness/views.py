@@ -114,14 +114,11 @@ def ordered(view: View, shape: Shape, axis: int, index: np.ndarray, said: str = 
     """
     before = seen_shape(replace(view, result=None), shape)
     after = seen_shape(view, shape)
-    if view.order is None:
-        # an axis survives the final reshape where as many entries stand before it and behind it
-        starts = [math.prod(before[:i]) for i in range(len(before))]
-        fits = [i for i, n in enumerate(before) if n == after[axis] and starts[i] == math.prod(after[:axis])]
-        return replace(view, order=(fits[0], index), said=said) if fits else None
-    if before != after or view.order[0] != axis:
+    # an axis survives the final reshape where as many entries stand before it, and behind it
+    stands = [i for i, n in enumerate(before) if (n, math.prod(before[:i])) == (after[axis], math.prod(after[:axis]))]
+    if not stands or (view.order and view.order[0] != stands[0]):
         return None
-    return replace(view, order=(axis, view.order[1][index]), said=said)
+    return replace(view, order=(stands[0], view.order[1][index] if view.order else index), said=said)
 
 
 def describe(view: View) -> str:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from harness.recipe import Recipe
 
 FAMILIES = (
-    *("mlp", "training", "losses", "gradients", "jax_mlp", "convolutional", "normalised", "residual", "recurrent"),
-    *("attention", "autoencoder", "several", "jax_models", "same_framework", "hard", "hard_deep", "near"),
+    *("mlp", "training", "losses", "gradients", "convolutional", "normalised", "residual", "recurrent"),
+    *("attention", "autoencoder", "several", "functions", "refactored", "hard", "long", "near"),
 )
 CLEAN, PLANTED = "rounding", "different"
 

@@ -189,7 +189,7 @@ PORTS = [
     planted(
         "residual/scaled branch",
         partial(blocks, scale=0.5),
-        "truncated-constant",
+        "layer-missing",
         "forward:blocks.0 forward:blocks.0/add* forward:block0*",
     ),
     planted(

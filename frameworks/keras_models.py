@@ -1,0 +1,449 @@
+"""Users' own Keras models (on TensorFlow): watched at either precision, and written to."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
+
+from frameworks.keras_copies import Copy
+from frameworks.keras_optimizers import Slots, rule_of, typed_rate
+from frameworks.keras_recording import Names, Recorder, Tensor
+from harness.case import HarnessError, Optimizer, Precision
+from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
+
+_Arrays = Mapping[str, np.ndarray]
+
+
+def watch(recipe: Recipe, precision: Precision, inference: bool) -> WatchedKeras:
+    """The user's model, loss and optimizer at a precision; all of it is the user's own again behind every call.
+
+    Raises HarnessError for a model that is not built, holds NaN, or is not Keras on TensorFlow.
+    """
+    return WatchedKeras(recipe, precision, inference)
+
+
+def assign(recipe: Recipe, values: _Arrays) -> None:
+    """Write weights by name (`dense/kernel`) into the user's model. Raises HarnessError for a name or shape."""
+    _write(_checked(recipe).variables, values)
+
+
+class WatchedKeras:
+    """`frameworks.protocol.Watched` for a Keras model. Gradients come from one graph, updates from another.
+
+    (TensorFlow 2.21 can back-propagate through already updated weights within one.) A model that cannot be traced runs
+    eagerly. Velocities are those of torch's SGD and RMSprop: Keras's, divided by the present learning rate.
+    """
+
+    def __init__(self, recipe: Recipe, precision: Precision, inference: bool) -> None:
+        self._names = _checked(recipe)
+        self._recipe, self._inference, self._model = recipe, inference, recipe.model
+        wide = self._model.dtype_policy.variable_dtype == "float64"
+        given = (recipe.loss, recipe.optimizer, recipe.penalty, recipe.schedule, recipe.train_step)
+        self._copy = Copy([self._model, *(part for part in given if part is not None)], precision, wide)
+        self._piled: dict[int, list[Tensor]] = {}
+        self._graphs: dict[Any, tuple[Callable[..., Any], dict[str, Any]]] = {}
+        self._recorder: Recorder | None = None
+        with self._context():
+            self._optimizer = None if inference else self._compiled()
+            self._slots = Slots(self._optimizer, self._names.variables) if self._optimizer else None
+            self.optimizer: Optimizer | None = rule_of(self._optimizer, recipe, self._model)
+            self._trained = list(self._model.trainable_weights)
+            own = type(self._model).train_step is not keras.Model.train_step and recipe.loss is None
+            self._own_step = None if inference else recipe.train_step or (self._fit_step if own else None)
+        self.parameters: tuple[Parameter, ...] = self._names.parameters
+        self._eager = bool(getattr(self._model, "run_eagerly", False)) or self._own_step is not None
+        self._update = tf.function(self._apply, autograph=False)
+
+    def state(self) -> State:
+        """A copy of the present state. Weights and slots in their own layout; `count` counts calls of the optimizer."""
+        with self._context():
+            return self._state()
+
+    def load(self, state: State) -> None:
+        """Go on from a state, bit for bit where `state` gave it. Raises HarnessError for a name or shape."""
+        with self._context():
+            _write(self._names.variables, state.values)
+            if self._slots:
+                self._slots.load(state)
+
+    def step(self, batch: Batch, forced: Forced | None = None) -> Record:
+        """As `fit` takes it: forward; with a loss also backward; with an optimizer also the update."""
+        with self._context():
+            self._set_rate(batch)
+            if self._own_step is not None:
+                return self._step_of_user(self._own_step, batch, forced or Forced())
+            shown = self._shown(batch, {}, forced)
+            if shown["loss"] is None or self._inference:
+                return _record(shown, self._gradients([]), None)
+            piled = self._pile(shown["gradients"], batch.step)
+            record = _record(shown, self._gradients(piled), None)
+            updates = self._optimizer is not None and (batch.step + 1) % self._recipe.accumulate == 0
+            if not updates:
+                return record
+            self._apply_now(self._replaced(piled, forced))
+            return _record(shown, record.gradients, self._state())
+
+    def pull_back(self, batch: Batch, cotangents: _Arrays, forced: Forced | None = None) -> Record:
+        """Forward, and the product of the outputs' Jacobian with their cotangents; the state stays as it is."""
+        with self._context():
+            before = self._state()
+            shown = self._shown(batch, cotangents, forced)
+            _write(self._names.variables, before.values)
+            return _record({**shown, "loss": None}, self._gradients(shown["gradients"]), None)
+
+    @contextlib.contextmanager
+    def _context(self) -> Iterator[None]:
+        try:
+            with self._copy.in_place():
+                yield
+        except HarnessError:
+            raise
+        except Exception as error:
+            failed = self._recorder.failed if self._recorder else ""
+            where = f" in layer {failed}" if failed else ""
+            reason = next((line for line in str(error).splitlines() if line.strip()), "")[:300]
+            raise HarnessError(f"the Keras model {self._model.name} fails{where}: {type(error).__name__}: {reason}") from (
+                error
+            )
+
+    def _compiled(self) -> Any:
+        """Compile our side of the model where the recipe overrides it; its optimizer, built, with the rate as typed."""
+        model, loss = self._model, self._recipe.loss
+        optimizer = self._recipe.optimizer if self._recipe.optimizer is not None else getattr(model, "optimizer", None)
+        optimizer = keras.optimizers.get(optimizer) if optimizer is not None else None
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # the loss scale of mixed precision: not needed
+        if loss is not None:
+            weights = getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
+            keras.Model.compile(model, optimizer=optimizer, loss=loss, loss_weights=weights)
+        model.optimizer = optimizer
+        if optimizer is not None:
+            if not optimizer.built:
+                optimizer.build(model.trainable_variables)
+            typed_rate(optimizer)
+        return optimizer
+
+    def _state(self) -> State:
+        values = {name: _array(variable) for name, variable in self._names.variables.items()}
+        return State(values=values, **(self._slots.state() if self._slots else {}))
+
+    # --- forward and backward ------------------------------------------------------------------------------------
+
+    def _shown(self, batch: Batch, cotangents: _Arrays, forced: Forced | None) -> dict[str, Any]:
+        """Names, own activations, cotangents, gradients, loss: from a graph where the model can be traced."""
+        arguments = (
+            [tf.constant(value) for value in batch.inputs],
+            [] if cotangents or self._inference else [tf.constant(value) for value in batch.targets],
+            None if cotangents else self._weights(batch),
+            {name: tf.constant(value) for name, value in cotangents.items()},
+        )
+        values = {} if forced is None else {name: tf.constant(value) for name, value in forced.activations.items()}
+        flowing = {} if forced is None else {name: tf.constant(value) for name, value in forced.cotangents.items()}
+        if not self._eager:
+            try:
+                return self._run_graph(arguments, values, flowing)
+            except HarnessError:
+                raise
+            except Exception:  # what fails eagerly too is the model's own error
+                self._eager = True
+        return self._forward_backward(*arguments, lambda name, own: _forced(own, values.get(name), flowing.get(name)))
+
+    def _run_graph(self, arguments: Any, values: Any, flowing: Any) -> dict[str, Any]:
+        """The plain graph; or the one where every activation can be forced, so that other names need no new trace."""
+        plain, shapes = self._graph(arguments, None)
+        if not values and not flowing:
+            return {**shapes, **plain(*arguments)}
+        for name, value in (*values.items(), *flowing.items()):
+            if name in shapes["shapes"] and tuple(value.shape) != shapes["shapes"][name][0]:
+                wanted = shapes["shapes"][name][0]
+                raise HarnessError(f"activation {name} has shape {wanted}, it cannot be forced to {tuple(value.shape)}")
+        forcing = [
+            (
+                tf.constant(name in given),
+                tf.constant(given[name]) if name in given else tf.zeros(shape, dtype),
+            )
+            for name, (shape, dtype) in shapes["shapes"].items()
+            for given in (values, flowing)
+        ]
+        function, named = self._graph(arguments, forcing)
+        return {**named, **function(*arguments, forcing)}
+
+    def _graph(self, arguments: Any, forcing: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
+        flat = keras.tree.flatten(arguments)
+        key = (forcing is None, *arguments[3], *((None if t is None else (t.dtype, *t.shape)) for t in flat))
+        if key in self._graphs:
+            return self._graphs[key]
+        named: dict[str, Any] = {}
+
+        def show(*given: Any) -> dict[str, Any]:
+            force = None
+            if forcing is not None:
+                order = list(self._graphs[(True, *key[1:])][1]["shapes"])
+                pairs = {name: given[4][2 * i : 2 * i + 2] for i, name in enumerate(order)}
+                force = lambda name, own: _switched(own, *pairs[name])  # noqa: E731
+            shown = self._forward_backward(*given[:4], force)
+            named.update({part: shown.pop(part) for part in ("names", "outputs", "shapes")})
+            return shown
+
+        function = tf.function(show, autograph=False)
+        _ = function.get_concrete_function(*arguments, *([] if forcing is None else [forcing]))
+        self._graphs[key] = function, named
+        return self._graphs[key]
+
+    def _forward_backward(
+        self, inputs: Any, targets: Any, weights: Any, pulled: Any, force: Callable[[str, Tensor], Tensor] | None
+    ) -> dict[str, Any]:
+        recorder = self._recorder = Recorder(self._names, self._model, force)
+        floats = [value for value in inputs if value.dtype.is_floating]
+        with tf.GradientTape() as tape:
+            tape.watch(floats)  # layers before any weight have gradients too
+            predicted, outputs = self._predicted(recorder, inputs)
+            loss = None if pulled or self._inference else self._loss(inputs, targets, predicted, weights)
+        read = list(recorder.read.values())
+        found = [None] * (len(read) + len(self._trained))
+        if pulled or loss is not None:
+            unknown = [name for name in pulled if name not in outputs]
+            if unknown:
+                raise HarnessError(f"{unknown[0]} is no output of {self._model.name}; it has {', '.join(outputs)}")
+            variables = [variable.value for variable in self._trained]
+            heads = [outputs[name] for name in pulled] if pulled else loss
+            found = tape.gradient(heads, [*read, *variables], output_gradients=list(pulled.values()) or None)
+        return {
+            "names": list(recorder.shown),
+            "outputs": list(outputs),
+            "shapes": {name: (tuple(own.shape), own.dtype) for name, own in recorder.shown.items()},
+            "activations": list(recorder.shown.values()),
+            "cotangents": found[: len(read)],
+            "gradients": found[len(read) :],
+            "loss": loss,
+        }
+
+    def _predicted(self, recorder: Recorder, inputs: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:
+        recorder.ignore(inputs)
+        training = self._recipe.training if self._recipe.training is not None else not self._inference
+        mode = {"training": training} if self._model._call_has_training_arg else {}
+        with recorder.calls():
+            return recorder.outputs(self._model(*_structured(self._model, inputs), **mode))
+
+    def _loss(self, inputs: Any, targets: Any, predicted: Any, weights: Any) -> Tensor | None:
+        """What `fit` minimises, and the penalty; None where there is nothing to minimise."""
+        model, penalty = self._model, self._recipe.penalty
+        total = None
+        if model.compiled or type(model).compute_loss is not keras.Model.compute_loss:
+            x = inputs[0] if len(inputs) == 1 else list(inputs)
+            if getattr(model, "_compile_loss", None) is not None or model.losses or not model.compiled:
+                y = _targets(predicted, targets)
+                total = model._compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weights, training=True)
+        if penalty is not None:
+            extra = tf.convert_to_tensor(penalty(model))
+            total = extra if total is None else total + tf.cast(extra, total.dtype)
+        return total
+
+    def _weights(self, batch: Batch) -> Tensor | None:
+        weights, by_class = batch.weights, self._recipe.class_weight
+        if by_class and batch.targets:
+            factors = np.asarray(class_weight_to_sample_weights(batch.targets[0], dict(by_class)), keras.config.floatx())
+            weights = factors if weights is None else weights * factors
+        return None if weights is None or self._inference else tf.constant(weights, keras.config.floatx())
+
+    # --- gradients and updates -----------------------------------------------------------------------------------
+
+    def _gradients(self, found: Sequence[Tensor | None]) -> dict[str, np.ndarray | None]:
+        names = {id(variable): name for name, variable in self._names.variables.items()}
+        given = {names[id(v)]: g for v, g in zip(self._trained, found, strict=False)}
+        wanted = [parameter.name for parameter in self.parameters if not parameter.buffer] if found else []
+        return {name: None if given.get(name) is None else _array(tf.convert_to_tensor(given[name])) for name in wanted}
+
+    def _pile(self, gradients: list[Tensor], step: int) -> list[Tensor]:
+        """The gradients with those of earlier steps that no update has used; a step taken again starts as before."""
+        fresh = step % self._recipe.accumulate == 0 and self._recipe.zero_grad
+        before = None if fresh else self._piled.get(step - 1)
+        if before is not None:
+            pairs = zip(gradients, before, strict=True)
+            gradients = [b if a is None else a if b is None else tf.add(*map(tf.convert_to_tensor, (a, b))) for a, b in pairs]
+        self._piled = {step - 1: before, step: gradients} if before is not None else {step: gradients}
+        return gradients
+
+    def _replaced(self, gradients: list[Tensor], forced: Forced | None) -> list[Tensor]:
+        names = {id(variable): name for name, variable in self._names.variables.items()}
+        given = {} if forced is None else forced.gradients
+        pairs = [(names[id(v)], g) for v, g in zip(self._trained, gradients, strict=True)]
+        return [tf.constant(given[name]) if name in given else gradient for name, gradient in pairs]
+
+    def _apply_now(self, gradients: list[Tensor]) -> None:
+        factor = self._optimizer.loss_scale_factor  # `fit` scales the loss by it
+        scaled = gradients if factor is None else [None if g is None else g * factor for g in gradients]
+        if self._eager:
+            return self._apply(scaled)
+        _ = self._update.get_concrete_function(scaled)  # a trace by a call counts towards TensorFlow's retracing warning
+        self._update(scaled)
+
+    def _apply(self, gradients: list[Tensor]) -> None:
+        self._optimizer.apply_gradients(zip(gradients, self._trained, strict=True))
+
+    def _set_rate(self, batch: Batch) -> None:
+        if self._recipe.schedule is not None and self._optimizer is not None:
+            count = batch.step if self._recipe.schedule_every == "batch" else batch.epoch
+            self._optimizer.learning_rate = float(self._recipe.schedule(count))
+
+    # --- the user's own loop body --------------------------------------------------------------------------------
+
+    def _fit_step(self, x: Any, y: Any, weights: Any = None) -> Any:
+        self._model.reset_metrics()
+        return self._model.train_step((x, y, weights)).get("loss")
+
+    def _step_of_user(self, body: Callable[..., Any], batch: Batch, forced: Forced) -> Record:
+        """One call of a user's own step, eagerly: gradients are what its optimizers are given."""
+        incoming: dict[str, Tensor] = {}
+        gradients: dict[str, Any] = {}
+        names = {id(variable): name for name, variable in self._names.variables.items()}
+
+        def force(name: str, own: Tensor) -> Tensor:
+            value, cotangent = forced.activations.get(name), forced.cotangents.get(name)
+            return _forced(own, value, cotangent, lambda flowing: incoming.update({name: flowing}))
+
+        def watched(apply: Callable[..., Any]) -> Callable[..., Any]:
+            def apply_shown(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
+                variables = list(trainable_variables or optimizer._trainable_variables)
+                own = [names.get(id(variable), "") for variable in variables]
+                gradients.update(zip(own, grads, strict=True))
+                pairs = zip(own, grads, strict=True)
+                given = [tf.constant(forced.gradients[n]) if n in forced.gradients else g for n, g in pairs]
+                return apply(optimizer, given, trainable_variables)
+
+            return apply_shown
+
+        recorder = self._recorder = Recorder(self._names, self._model, force)
+        x, y = [tf.constant(value) for value in batch.inputs], [tf.constant(value) for value in batch.targets]
+        recorder.ignore(x)
+        weights = self._weights(batch)
+        extra = () if weights is None or body != self._fit_step else (weights,)
+        (arranged,) = _structured(self._model, x)[:1]
+        with recorder.calls(), _applied(watched), _eagerly():
+            loss = body(arranged, y[0] if len(y) == 1 else y or None, *extra)
+        shown = {
+            "names": list(recorder.shown),
+            "outputs": list(recorder.shown)[-1:],
+            "activations": list(recorder.shown.values()),
+            "cotangents": [incoming.get(name) for name in recorder.shown],
+            "loss": None if loss is None else tf.convert_to_tensor(loss),
+        }
+        found = [gradients.get(names[id(variable)]) for variable in self._trained]
+        return _record(shown, self._gradients(found), self._state())
+
+
+def _checked(recipe: Recipe) -> Names:
+    model = recipe.model
+    if keras.config.backend() != "tensorflow":
+        raise HarnessError(
+            f"Keras runs on {keras.config.backend()} here, its models are watched on TensorFlow; "
+            "start again with KERAS_BACKEND=tensorflow"
+        )
+    if not isinstance(model, keras.Model):
+        raise HarnessError(f"{type(model).__name__} is no keras.Model; wrap it in one")
+    if not model.built:
+        raise HarnessError(f"the Keras model {model.name} has no weights yet; call it once on data: model(x[:1])")
+    if recipe.after_backward is not None:
+        raise HarnessError("after_backward is torch's; with Keras clip in the optimizer, or give your own train_step")
+    names = Names(model)
+    for name, variable in names.variables.items():
+        value = variable.numpy()
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise HarnessError(f"weight {name} of {model.name} holds NaN or infinity; start from finite weights")
+    return names
+
+
+def _write(variables: Mapping[str, Any], values: _Arrays) -> None:
+    for name, value in values.items():
+        if name not in variables:
+            raise HarnessError(f"the model has no weight {name}; it has {', '.join(variables)}")
+        if tuple(variables[name].shape) != np.shape(value):
+            raise HarnessError(f"weight {name} has shape {tuple(variables[name].shape)}, not {np.shape(value)}")
+    for name, value in values.items():
+        variables[name].assign(value)
+
+
+def _structured(model: keras.Model, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
+    """The positional arguments of the model's call: as its Input layers, or its first call, had them."""
+    struct = getattr(getattr(model, "_functional", None) or model, "_inputs_struct", None)
+    shapes = list((model._build_shapes_dict or {}).values())
+    if struct is None and len(shapes) == len(inputs) > 1:
+        return tuple(inputs)
+    if struct is None and len(shapes) == 1 and isinstance(shapes[0], Mapping):
+        struct = shapes[0]
+    if isinstance(struct, Mapping):
+        return (dict(zip(struct, inputs, strict=True)),)
+    return (inputs[0] if len(inputs) == 1 and not isinstance(struct, list | tuple) else list(inputs),)
+
+
+def _targets(predicted: Any, targets: Sequence[Tensor]) -> Any:
+    if isinstance(predicted, Mapping) and len(predicted) == len(targets):
+        return dict(zip(predicted, targets, strict=True))
+    return targets[0] if len(targets) == 1 else list(targets) or None
+
+
+def _forced(own: Tensor, value: Any, cotangent: Any, show: Callable[[Tensor], None] | None = None) -> Tensor:
+    if value is None and cotangent is None and show is None:
+        return own
+
+    @tf.custom_gradient
+    def put(own: Tensor) -> Any:
+        def back(incoming: Tensor) -> Tensor:
+            if show is not None:
+                show(incoming)
+            return incoming if cotangent is None else tf.cast(cotangent, own.dtype)
+
+        return tf.identity(own) if value is None else tf.cast(value, own.dtype), back
+
+    return put(own)
+
+
+def _switched(own: Tensor, value: tuple[Tensor, Tensor], cotangent: tuple[Tensor, Tensor]) -> Tensor:
+    @tf.custom_gradient
+    def put(own: Tensor) -> Any:
+        return tf.where(value[0], value[1], own), lambda incoming: tf.where(cotangent[0], cotangent[1], incoming)
+
+    return put(own)
+
+
+def _record(shown: Mapping[str, Any], gradients: Mapping[str, np.ndarray | None], after: State | None) -> Record:
+    found = zip(shown["names"], shown["cotangents"], strict=True)
+    return Record(
+        activations=dict(zip(shown["names"], map(_array, shown["activations"]), strict=True)),
+        outputs=tuple(shown["outputs"]),
+        loss=None if shown["loss"] is None else _array(shown["loss"]),
+        cotangents={name: _array(tf.convert_to_tensor(value)) for name, value in found if value is not None},
+        gradients=gradients,
+        after=after,
+    )
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.array(value.numpy())
+
+
+@contextlib.contextmanager
+def _applied(watched: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    owner: Any = next(kind for kind in keras.optimizers.Optimizer.__mro__ if "apply" in vars(kind))
+    apply = owner.apply
+    owner.apply = watched(apply)
+    try:
+        yield
+    finally:
+        owner.apply = apply
+
+
+@contextlib.contextmanager
+def _eagerly() -> Iterator[None]:
+    """A graph that the user traced earlier would reach for the user's own variables."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)

@@ -1,0 +1,110 @@
+"""An optax transformation and its state: slots by parameter, and the numbers that go with a count of updates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import GetAttrKey, tree_flatten_with_path, tree_leaves, tree_unflatten
+
+from frameworks.jax_trees import Path, Tree, is_float
+from harness.recipe import State
+
+SLOTS = {"trace": "velocity", "sum_of_squares": "accumulator", "mu": "m", "nu": "v", "nu_max": "v_max"}
+"""optax's fields (optax 0.2.8, optax/_src/transform.py) by the slots that `harness.recipe.State` names."""
+
+
+class Updater:
+    """optax's transformation with a fresh state for the given parameters; one compiled update.
+
+    A State has no place for optax's other numbers (rates, flags): they are kept for each count that was met.
+    """
+
+    def __init__(self, optimizer: Any, tree: Tree, trained: Mapping[str, Any]) -> None:
+        self.optimizer, self.tree = optimizer, tree
+        fresh = optimizer.init(tree.only(trained))
+        flat, self.structure = tree_flatten_with_path(fresh)
+        self.paths, self.leaves = [path for path, _ in flat], [leaf for _, leaf in flat]
+        self.places = slot_places(fresh, tree, list(trained))
+        self.numbers: dict[int, list[Any]] = {}
+        self.count = 0
+        self._keep_numbers()
+        self.compiled = jax.jit(self._update)
+
+    def slots(self) -> dict[str, dict[str, np.ndarray]]:
+        slots: dict[str, dict[str, np.ndarray]] = {}
+        for place, leaf in zip(self.places, self.leaves, strict=True):
+            if place:
+                slots.setdefault(place[0], {})[place[1]] = np.array(leaf)
+        return slots
+
+    def load(self, state: State) -> None:
+        """Slots that this optimizer does not have are left out; its counts become the state's."""
+        for i, place in enumerate(self.places):
+            leaf = self.leaves[i]
+            if place:
+                value = state.slots.get(place[0], {}).get(place[1])
+                self.leaves[i] = leaf if value is None else jnp.array(value, leaf.dtype)
+            elif state.count in self.numbers:
+                self.leaves[i] = self.numbers[state.count][i]
+            elif self.paths[i][-1:] == (GetAttrKey("count"),):
+                self.leaves[i] = jnp.array(state.count, leaf.dtype)
+        self.count = state.count
+
+    def update(self, gradients: Any, trained: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The trained parameters, updated with a pytree of gradients."""
+        after, self.leaves = self.compiled(gradients, self.leaves, trained)
+        self.count += 1
+        self._keep_numbers()
+        return after
+
+    def _update(self, gradients: Any, leaves: list[Any], trained: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+        params, state = self.tree.only(trained), tree_unflatten(self.structure, leaves)
+        updates, after = self.optimizer.update(gradients, state, params)
+        return self.tree.named(optax.apply_updates(params, updates)), tree_leaves(after)
+
+    def _keep_numbers(self) -> None:
+        pairs = zip(self.places, self.leaves, strict=True)
+        self.numbers[self.count] = [None if place else leaf for place, leaf in pairs]
+
+
+def slot_places(state: Any, tree: Tree, trained: Sequence[str]) -> list[tuple[str, str] | None]:
+    """For each leaf of an optax state its slot and the parameter it belongs to: it lies below a field under the
+    parameter's own path. None for the rest (counts, rates)."""
+    paths = {path: name for path, name in zip(tree.paths, tree.names, strict=True) if name in trained}
+    flat, _ = tree_flatten_with_path(state)
+    found = [_below_field(path, leaf, paths, tree.arrays) for path, leaf in flat]
+    fields = {place[0] for place in found if place}
+    canonical = SLOTS if "mu" in fields else SLOTS | {"nu": "mean_square"}
+    if "nu" in fields or "sum_of_squares" in fields:  # optax.rmsprop's trace holds steps, in units of its rate
+        canonical = {field: slot for field, slot in canonical.items() if field != "trace"}
+    counts = Counter[tuple[str, str]]()
+    places: list[tuple[str, str] | None] = []
+    for place in found:
+        if place:
+            slot, name = canonical.get(place[0], place[0]), place[1]
+            counts[slot, name] += 1
+            place = (slot if counts[slot, name] == 1 else f"{slot}#{counts[slot, name]}", name)
+        places.append(place)
+    return places
+
+
+def is_count(path: Path) -> bool:
+    """Whether a leaf of an optax state counts the updates."""
+    return bool(path) and path[-1] == GetAttrKey("count")
+
+
+def _below_field(
+    path: Path, leaf: Any, parameters: Mapping[Path, str], arrays: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    for start in range(len(path)):
+        name = parameters.get(path[start:])
+        if name is not None and np.shape(leaf) == np.shape(arrays[name]) and is_float(leaf.dtype):
+            fields = [key.name for key in path[:start] if isinstance(key, GetAttrKey)]
+            return (fields[-1] if fields else "state"), name
+    return None

@@ -1,0 +1,100 @@
+"""What a comparison of two models found, in words, as data and as a page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.pairing import Pairing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """A quantity that differs by itself, not by what came before.
+
+    place: `forward:<layer>`, `loss`, `gradient:<parameter>`, `update:<parameter>`, `state:<buffer>`, in the
+    reference's names; candidate_place in the candidate's. text: one line with the numbers.
+    """
+
+    place: str
+    candidate_place: str
+    step: int
+    name: str
+    index: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What a comparison of two models found.
+
+    verdict: the worst of all quantities. because: its explanations. first: the first divergence, None without one.
+    own: all own errors found, first ones first. frame: a row per step and quantity. notes: what else is to be known.
+    """
+
+    verdict: str
+    because: str
+    first: Divergence | None
+    own: tuple[Divergence, ...]
+    notes: tuple[str, ...]
+    frame: pd.DataFrame
+    pairing: Pairing
+    sides: tuple[str, str]
+    environment: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0 identical or rounding, 1 different, 3 nothing could be decided."""
+        return {"different": 1, "undecided": 3}.get(self.verdict, 0)
+
+    def __str__(self) -> str:
+        reference, candidate = self.sides
+        words = f"{self.verdict} ({self.because})" if self.because else self.verdict
+        steps = self.frame["step"].nunique()
+        lines = [f"{words}: {reference} and {candidate}, {steps} steps, {len(self.frame):,} quantities compared"]
+        if self.first:
+            lines += [f"first divergence: {self.first.place} at step {self.first.step}", f"  {self.first.text}"]
+            if self.first.candidate_place != self.first.place:
+                lines.append(f"  {candidate} calls it {self.first.candidate_place}")
+            lines += [f"own error too: {d.place} at step {d.step}" for d in self.own[1:6]]
+            if len(self.own) > 6:
+                lines.append(f"and {len(self.own) - 6} more: result.own")
+        elif self.verdict != "undecided":
+            worst = self.frame.loc[self.frame["ratio"].idxmax()]
+            lines.append(f"largest difference: {worst['ratio']:.2g} times what rounding explains ({worst['name']})")
+        lines += [f"note: {note}" for note in self.notes]
+        lines.append(f"next: {self._next()}")
+        return "\n".join(lines)
+
+    def _next(self) -> str:
+        if self.first:
+            return f'result.frame.query("step == {self.first.step}") shows every quantity of that step'
+        return "nothing to do" if self.exit_code == 0 else "the notes say what keeps it from being decided"
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer as plain data."""
+        return {
+            "verdict": self.verdict,
+            "because": self.because,
+            "first": asdict(self.first) if self.first else None,
+            "own": [asdict(divergence) for divergence in self.own],
+            "notes": list(self.notes),
+            "environment": dict(self.environment),
+        }
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page."""
+        table = self.frame[["step", "kind", "name", "candidate_name", "shape", "ratio", "digits", "verdict", "because"]]
+        page = (
+            "<!doctype html><html lang=en><meta charset=utf-8><title>gradparity</title>"
+            "<style>body{font:1rem sans-serif;margin:2rem}td,th{padding:.1rem .6rem;text-align:left}</style>"
+            f"<h1>{html.escape(self.verdict)}</h1><pre>{html.escape(str(self))}</pre>{table.to_html(index=False)}</html>"
+        )
+        target = Path(path)
+        _ = target.write_text(page, encoding="utf-8")
+        return target

@@ -1,0 +1,277 @@
+"""Two models followed to the end: every step judged, its alarms told apart into own errors and inherited ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import frameworks as registry
+from harness.activations import align_activations
+from harness.case import PRECISIONS, Precision
+from harness.comparing import EPS64, Measures
+from harness.comparison import Comparison, Divergence
+from harness.following import Follower, Plan, Taken, mapped, measures_of, plan_of, pulling, retake, shown, take
+from harness.judging import (
+    BECAUSE,
+    CHAOS,
+    DIFFERENT,
+    IDENTICAL,
+    ROUNDING,
+    UNDECIDED,
+    VERDICTS,
+    Judgement,
+    K,
+    is_null,
+    judge,
+)
+from harness.owning import SILENT, own_errors
+from harness.pairing import Pairing, pair_parameters
+from harness.recipe import Forced, Record
+
+PLACES = {
+    "activation": "forward",
+    "activation_gradient": "gradient",
+    "gradient": "gradient",
+    "update": "update",
+    "slot": "slot",
+    "buffer": "state",
+    "parameter": "update",
+}
+"""Where a difference starts, by the kind of the quantity; the loss is its own place."""
+
+
+@dataclass(slots=True)
+class Tracking:
+    """A comparison under way."""
+
+    reference: Follower
+    candidate: Follower
+    parameter_map: Mapping[str, Any] | None
+    inference: bool
+    rows: list[pd.DataFrame] = field(default_factory=list)
+    own: list[Divergence] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    because: dict[str, set[str]] = field(default_factory=dict)
+    lost: str = ""
+    ends: dict[str, Any] = field(default_factory=dict)
+
+    def to_the_end(self, steps: int) -> Comparison:
+        sides = self.reference, self.candidate
+        pairing = _pair(sides, self.parameter_map)
+        plan: Plan | None = None
+        for step in range(steps):
+            reference, candidate = (take(side, step) for side in sides)
+            if plan is None:
+                plan = _plan(sides, pairing, reference, candidate)
+                if _without_loss(reference) and _without_loss(candidate) and not self.inference:
+                    records = reference.records["float64"], candidate.records["float64"]
+                    self.reference, self.candidate = sides = pulling(sides, plan, records)
+                    reference, candidate = (
+                        retake(s, t.before, s.batches(0)) for s, t in zip(sides, (reference, candidate), strict=True)
+                    )
+                    records = reference.records["float64"], candidate.records["float64"]
+                    plan = plan_of(plan.alignment, pairing, sides[0].watched["float64"].parameters, *records)
+                self.notes += [*(note.text for note in pairing.notes), *_left_out(plan, sides)]
+            judgement = self._judge(plan, step, reference, candidate)
+            self.rows.append(_frame(plan, step, judgement, reference, candidate))
+        frame = pd.concat(self.rows, ignore_index=True)
+        judged = frame[~frame["kind"].isin(["slot"])]
+        verdict = max(set(judged["verdict"]), key=VERDICTS.index)
+        because = sorted(set(judged["because"][judged["verdict"] == verdict]) - {""})
+        return Comparison(
+            verdict=verdict,
+            because=", ".join(because),
+            first=self.own[0] if self.own else None,
+            own=tuple(self.own),
+            notes=tuple(dict.fromkeys(self.notes)),
+            frame=frame,
+            pairing=pairing,
+            sides=(self.reference.name, self.candidate.name),
+            environment={s.name: dict(registry.adapter(s.framework).environment()) for s in sides},
+        )
+
+    def _judge(self, plan: Plan, step: int, reference: Taken, candidate: Taken) -> Judgement:
+        measures = measures_of(plan, reference, candidate)
+        judgement = judge(measures, np.zeros(len(plan.compared), bool))
+        alarms = judgement.verdict[0] == DIFFERENT
+        silent = np.array([quantity.kind in SILENT for quantity in plan.compared])
+        if self.lost or _chaotic(plan, measures):
+            self.lost = self.lost or f"chaotic from step {step} on: rounding has grown to the size of the outputs"
+            self.notes.append(self.lost)
+            judgement.mark(judgement.verdict != IDENTICAL, UNDECIDED, "chaotic")
+            return judgement
+        if not (alarms & ~silent).any():
+            return judgement
+        sides = self.reference, self.candidate
+        if restless := _restless(plan, sides, step, reference, candidate, measures):
+            self.lost = restless
+            self.notes.append(restless)
+            judgement.mark((0, np.flatnonzero(alarms)), UNDECIDED, "nondeterministic")
+            return judgement
+        own = own_errors(plan, sides, step, reference, candidate, measures)
+        if own.different.any():
+            first = int(np.argmax(own.different))
+            early = alarms.copy()
+            early[first:] = False
+            judgement.mark((0, np.flatnonzero(early)), ROUNDING, "")
+            judgement.mark((0, first), DIFFERENT, "")
+            known = {divergence.name for divergence in self.own}
+            new = [i for i in np.flatnonzero(own.different).tolist() if plan.compared[i].name not in known]
+            self.own += [_divergence(plan, i, step, own.measures, reference, candidate) for i in new]
+            return judgement
+        if self.own:
+            return judgement  # what follows from a difference found before
+        reasons = set(own.because) - {""}
+        if own.leak:
+            self.notes.append(own.leak)
+            judgement.mark((0, np.flatnonzero(alarms)), ROUNDING, "leak")
+            self._resynchronise(plan, reference, candidate)
+            return judgement
+        if "one precision" in reasons:
+            judgement.mark((0, np.flatnonzero(alarms)), UNDECIDED, "one precision")
+            self.notes.append(f"float32 inside one side's float64 run, first at {_first_name(plan, own.because)}")
+            return judgement
+        backward = any(alarms[i] and plan.compared[i].kind.endswith("gradient") for i in range(len(alarms)))
+        null = is_null(measures)[0]
+        why = "kink" if "kink" in reasons or (backward and not null.any()) else "null" if null.any() else ""
+        judgement.mark((0, np.flatnonzero(alarms)), ROUNDING, why)
+        self._resynchronise(plan, reference, candidate)
+        return judgement
+
+    def _resynchronise(self, plan: Plan, reference: Taken, candidate: Taken) -> None:
+        """Rounding was amplified to a real difference of the states: both go on from the reference's."""
+        self.candidate.load(mapped(plan, self.reference.states(), self.candidate.states()))
+
+
+def _pair(sides: tuple[Follower, Follower], given: Mapping[str, Any] | None) -> Pairing:
+    one, other = (side.watched["float64"] for side in sides)
+    return pair_parameters(one.parameters, other.parameters, one.state().values, other.state().values, given)
+
+
+def _plan(sides: tuple[Follower, Follower], pairing: Pairing, reference: Taken, candidate: Taken) -> Plan:
+    """Align the two sides on the examples of step 0, from the states before it."""
+    layers = [{p.name: p.layer for p in side.watched["float64"].parameters} for side in sides]
+    anchors = dict.fromkeys(
+        (layers[0][link.reference.parameter], layers[1][link.candidate.parameter]) for link in pairing.links
+    )
+    batches = sides[1].batches(0)
+
+    def forward(values: Mapping[str, np.ndarray]) -> Record:
+        if not values:
+            return candidate.records["float64"]
+        forced: dict[Precision, Forced] = {
+            p: Forced(activations={n: v.astype(p) for n, v in values.items()}) for p in PRECISIONS
+        }
+        return retake(sides[1], candidate.before, batches, forced).records["float64"]
+
+    alignment = align_activations(reference.records["float64"], forward, list(anchors))
+    parameters = sides[0].watched["float64"].parameters
+    return plan_of(alignment, pairing, parameters, reference.records["float64"], candidate.records["float64"])
+
+
+def _without_loss(taken: Taken) -> bool:
+    return taken.records["float64"].loss is None
+
+
+def _left_out(plan: Plan, sides: tuple[Follower, Follower]) -> list[str]:
+    notes = []
+    for name, side in ((plan.pairing.unmatched_reference, sides[0]), (plan.pairing.unmatched_candidate, sides[1])):
+        notes += [f"{side.name}: {note.text}" for note in name]
+    return notes
+
+
+def _chaotic(plan: Plan, measures: Measures) -> bool:
+    """Rounding of the loss (the outputs, without one) has passed a tenth of its size on both sides."""
+    kinds = [quantity.kind for quantity in plan.compared]
+    i = kinds.index("loss") if "loss" in kinds else len(kinds) - 1 - kinds[::-1].index("activation")
+    noise = min(measures.noise_reference[0, i], measures.noise_candidate[0, i])
+    return bool(noise > CHAOS * max(measures.size[0, i], 1e-300)) and not is_null(measures)[0, i]
+
+
+def _restless(
+    plan: Plan, sides: tuple[Follower, Follower], step: int, reference: Taken, candidate: Taken, measures: Measures
+) -> str:
+    """What to say of a side that does not reproduce its step from the same state; "" where both do."""
+    for side, taken in zip(sides, (reference, candidate), strict=True):
+        again = retake(side, taken.before, side.batches(step))
+        for name, values in taken.records["float64"].activations.items():
+            repeated = again.records["float64"].activations.get(name)
+            if repeated is None or repeated.shape != values.shape:
+                return f"{side.name}: {name} is not computed each time; make the model take the same path every time"
+            gap = np.abs(repeated - values).max(initial=0.0)
+            if gap > 1e3 * EPS64 * np.abs(values).max(initial=0.0):
+                return (
+                    f"{side.name}: {name} gives other values when step {step} is repeated; "
+                    "switch random layers off (dropout rate 0, or training=False)"
+                )
+        pair = (again, candidate) if side is sides[0] else (reference, again)
+        apart = measures_of(plan, *pair).d64
+        if (np.abs(apart - measures.d64) > K * measures.budget)[0].any():
+            worst = int(np.argmax(np.abs(apart - measures.d64) / measures.budget))
+            return f"{side.name} does not reproduce {plan.compared[worst].name} of step {step} from the same state"
+    return ""
+
+
+def _first_name(plan: Plan, because: np.ndarray) -> str:
+    return plan.compared[int(np.argmax(because == "one precision"))].name
+
+
+def _divergence(plan: Plan, i: int, step: int, measures: Measures, reference: Taken, candidate: Taken) -> Divergence:
+    quantity = plan.compared[i]
+    one, other = shown(quantity, reference, candidate)
+    with np.errstate(invalid="ignore"):
+        gap = np.nan_to_num(np.abs(one - other), nan=np.inf)
+    index = tuple(int(k) for k in np.unravel_index(int(gap.argmax()), gap.shape))
+    count = int((gap > K * measures.budget[0, i]).sum())
+    places = [_place(plan, i, name) for name in (0, 1)]
+    text = (
+        f"{quantity.name}: {count}/{gap.size} elements differ, worst {measures.d64[0, i]:.3g}"
+        f"{f' at {index}' if index else ''} of {measures.size[0, i]:.3g}; rounding explains {measures.budget[0, i]:.2g}"
+    )
+    return Divergence(place=places[0], candidate_place=places[1], step=step, name=quantity.name, index=index, text=text)
+
+
+def _place(plan: Plan, i: int, side: int) -> str:
+    """A cotangent's place is that of the first parameter gradient behind it."""
+    quantity = plan.compared[i]
+    if quantity.kind == "loss":
+        return "loss"
+    if quantity.kind == "activation_gradient":
+        behind = [q for q in plan.compared[i:] if q.kind == "gradient"]
+        quantity = behind[0] if behind else quantity
+    name = quantity.candidate if side else quantity.reference
+    if quantity.kind == "activation":
+        name = name.removesuffix("/linear")
+    return f"{PLACES[quantity.kind]}:{name}"
+
+
+def _frame(plan: Plan, step: int, judgement: Judgement, reference: Taken, candidate: Taken) -> pd.DataFrame:
+    m = judgement.measures
+    size = np.where(m.size > 0, m.size, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        digits = np.clip(-np.log10(m.d32 / size), 0, None)
+    return pd.DataFrame(
+        {
+            "step": step,
+            "kind": [q.kind for q in plan.compared],
+            "name": [q.name for q in plan.compared],
+            "candidate_name": [q.candidate for q in plan.compared],
+            "shape": ["x".join(map(str, q.shape)) for q in m.layout.quantities],
+            "reference": m.size_reference[0],
+            "candidate": m.size_candidate[0],
+            "d32": m.d32[0],
+            "d64": m.d64[0],
+            "noise_reference": m.noise_reference[0],
+            "noise_candidate": m.noise_candidate[0],
+            "budget": m.budget[0],
+            "ratio": m.ratio[0],
+            "ulp": m.d64[0] / (EPS64 * size[0]),
+            "digits": digits[0],
+            "verdict": [VERDICTS[v] for v in judgement.verdict[0]],
+            "because": [BECAUSE[b] for b in judgement.because[0]],
+        }
+    )
