@@ -39,7 +39,9 @@ class Found:
 def main(only: str, sample: int | None, seed: int, save: bool) -> None:
     chosen = [port for port in ports() if only in port.name]
     if not chosen:
-        raise click.BadParameter(f"no port's name contains {only!r}; families: {', '.join(FAMILIES)}", param_hint="--only")
+        raise click.BadParameter(
+            f"no port's name contains {only!r}; families: {', '.join(FAMILIES)}", param_hint="--only"
+        )
     if sample is not None and sample < len(chosen):
         chosen = [chosen[i] for i in sorted(np.random.default_rng(seed).choice(len(chosen), sample, replace=False))]
     rows = []
@@ -47,7 +49,11 @@ def main(only: str, sample: int | None, seed: int, save: bool) -> None:
         rows.append(examined(port))
         if not rows[-1]["ok"]:
             click.echo(f"{port.name}: {rows[-1]['found']}, {rows[-1]['at']}", err=True)
-    show("Ported models", [{**row, "ok": "yes" if row["ok"] else "NO"} for row in rows], save_as="ports" if save else None)
+    show(
+        "Ported models",
+        [{**row, "ok": "yes" if row["ok"] else "NO"} for row in rows],
+        save_as="ports" if save else None,
+    )
     show("Totals", totals(rows), save_as="ports-totals" if save else None)
 
 
@@ -75,9 +81,7 @@ def compared(pair: Pair) -> Found:
     compare: Any = harness.compare  # pyright: ignore[reportAttributeAccessIssue]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the ports' own mistakes warn: a target that broadcasts, a clipped logit
-        result = compare(
-            pair.reference, pair.candidate, pair.x, pair.y, steps=pair.steps, batch_size=pair.batch_size
-        )
+        result = compare(pair.reference, pair.candidate, pair.x, pair.y, steps=pair.steps, batch_size=pair.batch_size)
     return found_in(result)
 
 
@@ -114,9 +118,16 @@ def _written(places: Any, steps: Any) -> str:
 def totals(rows: Sequence[Row]) -> list[Row]:
     """By family and expected verdict, and together."""
     groups = [(*row["port"].split("/")[:1], row["expected"]) for row in rows]
-    table = [_total(f"{family}, {verdict}", [row for row, group in zip(rows, groups, strict=True) if group == (family, verdict)])
-             for family, verdict in Counter(groups)]
-    table += [_total(f"all, {verdict}", [row for row in rows if row["expected"] == verdict]) for verdict in Counter(row["expected"] for row in rows)]
+    table = [
+        _total(
+            f"{family}, {verdict}", [row for row, group in zip(rows, groups, strict=True) if group == (family, verdict)]
+        )
+        for family, verdict in Counter(groups)
+    ]
+    table += [
+        _total(f"all, {verdict}", [row for row in rows if row["expected"] == verdict])
+        for verdict in Counter(row["expected"] for row in rows)
+    ]
     return [*table, _total("all", rows)]
 
 

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from typing import cast
 
 from frameworks.protocol import Framework, Models
-from harness.case import CannotRun
+from harness.case import CannotRun, HarnessError
+from harness.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
     """An adapter module, one for users' own models ("" where there is none), the distributions it needs (the first
-    one's version is shown) and its extra in pyproject."""
+    one's version is shown), its extra in pyproject, and the package of its models' classes ("" where models are plain
+    functions of their parameters)."""
 
     module: str
     models: str
     packages: tuple[str, ...]
     extra: str
+    root: str = ""
 
 
 FRAMEWORKS: dict[str, Registered] = {
@@ -73,6 +76,21 @@ def adapter(name: str) -> Framework:
     """Import a framework's adapter (1 to 6 seconds the first time). Raises CannotRun where it is not installed."""
     require(name)
     return cast(Framework, importlib.import_module(FRAMEWORKS[name].module))
+
+
+def framework_of(recipe: Recipe) -> str:
+    """The framework whose model it is, told by the packages of its classes; a function with params has none.
+
+    Raises HarnessError for what is no model.
+    """
+    roots = {cls.__module__.partition(".")[0] for cls in type(recipe.model).__mro__}
+    for name, registered in FRAMEWORKS.items():
+        if registered.models and (registered.root in roots or (not registered.root and recipe.params is not None)):
+            return name
+    raise HarnessError(
+        f"a {type(recipe.model).__name__} is no model that can be compared; give a torch.nn.Module, a keras.Model, "
+        "or a JAX function apply(params, x) as harness.side(apply, params=...)"
+    )
 
 
 def models(name: str) -> Models:

@@ -20,7 +20,7 @@ import numpy as np
 from frameworks.jax_trees import is_float, parameters_of, tree_of, write
 from frameworks.jaxpr_recording import evaluate, program_of, tap
 from frameworks.optax_state import Updater
-from harness.case import HarnessError, Precision
+from harness.case import HarnessError, Optimizer, Precision
 from harness.recipe import Batch, Forced, Recipe, Record, State
 
 Arrays = Mapping[str, Any]
@@ -59,10 +59,10 @@ def assign(recipe: Recipe, values: Mapping[str, np.ndarray]) -> None:
 class JaxModel:
     """A function and its pytree at one precision, satisfying `Watched`; float64 is switched on for its own calls only.
 
-    One function is compiled for each shape of batch and each set of forced names.
+    For each shape of batch one function is compiled, and another one if values are forced, whichever they are.
     """
 
-    optimizer = None  # optax's transformations are closures: they do not say what they are
+    optimizer: Optimizer | None = None  # optax's transformations are closures: they do not say what they are
 
     def __init__(self, recipe: Recipe, precision: Precision, inference: bool) -> None:
         self.recipe = recipe
@@ -123,9 +123,24 @@ class JaxModel:
     def _computed(self, batch: Batch, forced: Forced, pulled: Arrays | None) -> tuple[Any, ...]:
         inputs, targets = (tuple(map(jnp.asarray, arrays)) for arrays in (batch.inputs, batch.targets))
         weights = None if batch.weights is None or self.loss is None else jnp.asarray(batch.weights, self.precision)
-        placed = (self._on_device(arrays) for arrays in (forced.activations, forced.cotangents))
         pulled = None if pulled is None else self._on_device(pulled)
-        return self.compute(self.values, inputs, targets, weights, *placed, pulled)
+        arguments = (self.values, inputs, targets, weights, pulled)
+        given: tuple[Any, ...] = ({}, {}, None)
+        if forced.activations or forced.cotangents or forced.float32_constants:
+            shown = self.compute.eval_shape(*arguments, *given)[0]
+            placed = (self._given(values, shown) for values in (forced.activations, forced.cotangents))
+            given = (*placed, np.bool_(forced.float32_constants))
+        return self.compute(*arguments, *given)
+
+    def _given(self, forced: Arrays, shown: Arrays) -> dict[str, tuple[Any, Any]]:
+        """For every activation whether a value is forced, and the value."""
+        shapes = {name: value.shape for name, value in shown.items() if is_float(value.dtype)}
+        for name, value in forced.items():
+            _require_shape(shapes, name, value)
+        return {
+            name: (np.bool_(name in forced), jnp.asarray(forced.get(name, np.zeros(shape)), self.precision))
+            for name, shape in shapes.items()
+        }
 
     def _compute(
         self,
@@ -133,9 +148,10 @@ class JaxModel:
         inputs: tuple[Any, ...],
         targets: tuple[Any, ...],
         weights: Any,
+        pulled: Arrays | None,
         activations: Arrays,
         cotangents: Arrays,
-        pulled: Arrays | None,
+        float32_constants: Any,
     ) -> tuple[Any, ...]:
         """What a step shows: activations, the names of outputs (as keys, so that jit hands them on), loss, cotangents
         and gradients; the objective is the loss, or the outputs times the cotangents to pull back."""
@@ -148,8 +164,6 @@ class JaxModel:
             program = program_of(apply, {name: values[name] for name in names}, inputs, self.layers)
         shapes = {name: value.shape for value, name in program.names.items() if is_float(value.dtype)}
         outputs = [program.names[value] for value in program.outputs]
-        for name, value in [*activations.items(), *cotangents.items()]:
-            _require_shape(shapes, name, value)
         for name, value in (pulled or {}).items():
             _require_shape({name: shapes[name] for name in outputs}, name, value)
         reached = set()
@@ -166,7 +180,8 @@ class JaxModel:
                 return tap(note, own, probes[name], activations.get(name), cotangents.get(name))
 
             held = {**values, **trained}
-            output = evaluate(program, [*(held[name] for name in names), *inputs], self.precision, visit)
+            arguments = [*(held[name] for name in names), *inputs]
+            output = evaluate(program, arguments, self.precision, visit, float32_constants)
             if pulled is not None:
                 seen = dict(zip(outputs, jax.tree_util.tree_leaves(output), strict=True))
                 products = [jnp.vdot(seen[name], cotangent) for name, cotangent in pulled.items()]
@@ -286,7 +301,8 @@ def _blaming(part: str, precision: Precision) -> Iterator[None]:
         raise
     except Exception as error:
         said = next(iter(str(error).splitlines()), "")
-        raise HarnessError(f"in {precision}, {part} raised {type(error).__name__}: {said}") from error
+        advice = "; where it names float32 itself, let it say x.dtype" if "float32" in str(error) else ""
+        raise HarnessError(f"in {precision}, {part} raised {type(error).__name__}: {said}{advice}") from error
 
 
 def _scalar(part: str, value: Any) -> Any:

@@ -93,22 +93,20 @@ def tree_of(params: Any) -> Tree:
 def parameters_of(tree: Tree) -> tuple[Parameter, ...]:
     """Each array's layer and role: what its key and its neighbours' shapes say safely, else "" for the role."""
     arrays = tree.arrays
-    places = {
-        name: _place(path, arrays[name]) for path, name in zip(tree.paths, tree.names, strict=True) if name in arrays
-    }
-    layers: defaultdict[str, list[str]] = defaultdict(list)
+    paths = dict(zip(tree.names, tree.paths, strict=True))
+    places = {name: _place(paths[name], leaf) for name, leaf in arrays.items()}
+    groups: defaultdict[str, list[str]] = defaultdict(list)
     for name, (layer, _) in places.items():
-        layers[layer].append(name)
-    roles = {name: role for name, (_, role) in places.items()}
-    for names in layers.values():
-        roles |= _roles_among(names, arrays, roles)
+        groups[layer].append(name)
+    for names in groups.values():
+        places |= _places_among(names, arrays, places)
     return tuple(
         Parameter(
             name=name,
             shape=tuple(np.shape(leaf)),
             layer=places[name][0],
             op="",
-            role=roles[name],
+            role=places[name][1],
             framework="jax",
             trainable=is_float(leaf.dtype),
             buffer=not is_float(leaf.dtype),
@@ -163,13 +161,19 @@ def _place(path: Path, leaf: Any) -> tuple[str, str]:
     return "_".join(filter(None, (before, number, rest))) or ROOT, role
 
 
-def _roles_among(names: Sequence[str], arrays: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str, str]:
-    """What neighbours tell: a norm's bias is its beta; a pair without keys is kernel and bias if the shapes fit."""
-    known = {roles[name] for name in names}
-    if "gamma" in known and "kernel" not in known:
-        return {name: "beta" for name in names if roles[name] == "bias"}
-    if known == {""} and len(names) == 2 and all(name.rpartition("/")[2].isdigit() for name in names):
-        kernel, bias = (np.shape(arrays[name]) for name in names)
-        if len(kernel) >= 2 and bias == kernel[-1:]:
-            return dict(zip(names, ("kernel", "bias"), strict=True))
+def _places_among(
+    names: Sequence[str], arrays: Mapping[str, Any], places: Mapping[str, tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
+    """What neighbours tell: a norm's bias is its beta; a pair without keys is kernel and bias if the shapes fit; a
+    list of arrays of one rank is a list of layers."""
+    layer, roles = places[names[0]][0], {places[name][1] for name in names}
+    if "gamma" in roles and "kernel" not in roles:
+        return {name: (layer, "beta") for name in names if places[name][1] == "bias"}
+    if len(names) == 1 or not all(name.rpartition("/")[2].isdigit() for name in names):
+        return {}
+    shapes = [np.shape(arrays[name]) for name in names]
+    if len({len(shape) for shape in shapes}) == 1:
+        return {name: (name, "") for name in names}
+    if len(shapes) == 2 and len(shapes[0]) >= 2 and shapes[1] == shapes[0][-1:]:
+        return {names[0]: (layer, "kernel"), names[1]: (layer, "bias")}
     return {}

@@ -18,6 +18,9 @@ from frameworks.jaxpr_lines import Line, Opened, Value, live, open_calls
 from frameworks.jaxpr_naming import name_library_calls, names_of
 from harness.case import Precision
 
+Given = tuple[Any, Any] | None
+"""Whether a value is forced, and the value; traced, so that one compiled function serves every choice of them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
@@ -54,15 +57,27 @@ def program_of(
     )
 
 
-def evaluate(program: Program, arguments: Sequence[Any], precision: Precision, visit: Callable[[str, Any], Any]) -> Any:
+def evaluate(
+    program: Program,
+    arguments: Sequence[Any],
+    precision: Precision,
+    visit: Callable[[str, Any], Any],
+    float32_constants: Any,
+) -> Any:
     """The function's output, where visit(name, value) stands for each shown value in all that follows.
 
     In float64, what the function itself casts to float32 stays in float64, and its float32 constants are widened.
+    float32_constants: whether its numbers are rounded through float32 instead, a traced bool; None for never.
     """
     known = dict(zip(program.arguments, arguments, strict=True))
 
     def read(value: Value) -> Any:
-        return known[value] if value in known else _widened(value.constant, precision)
+        if value in known:
+            return known[value]
+        constant = _widened(value.constant, precision)
+        if float32_constants is None or value.shape != () or not is_float(value.dtype):
+            return constant
+        return jnp.where(float32_constants, constant.astype("float32").astype(constant.dtype), constant)
 
     for line in program.lines:
         results = _bind(line.equation, [read(value) for value in line.reads], precision)
@@ -76,21 +91,24 @@ def evaluate(program: Program, arguments: Sequence[Any], precision: Precision, v
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def tap(note: Callable[[], None], own: Any, probe: Any, forced: Any, cotangent: Any) -> Any:
+def tap(note: Callable[[], None], own: Any, probe: Any, forced: Given, cotangent: Given) -> Any:
     """`own`, or what is forced in its place; backward, what arrives goes to the probe, and on to `own` unless another
     cotangent is forced. note() is called, while JAX traces, if anything arrives at all."""
-    return own if forced is None else forced.astype(own.dtype)
+    return _given_or(own, forced)
 
 
-def _tap_forward(note: Callable[[], None], own: Any, probe: Any, forced: Any, cotangent: Any) -> tuple[Any, Any]:
-    return tap(note, own, probe, forced, cotangent), (cotangent, probe)
+def _tap_forward(note: Callable[[], None], own: Any, probe: Any, forced: Given, cotangent: Given) -> tuple[Any, Any]:
+    return _given_or(own, forced), (cotangent, probe)
 
 
-def _tap_backward(note: Callable[[], None], given: tuple[Any, Any], arriving: Any) -> tuple[Any, ...]:
+def _tap_backward(note: Callable[[], None], held: tuple[Given, Any], arriving: Any) -> tuple[Any, ...]:
     note()
-    cotangent, probe = given
-    onward = arriving if cotangent is None else cotangent.astype(arriving.dtype)
-    return onward, arriving.astype(probe.dtype), None, None
+    cotangent, probe = held
+    return _given_or(arriving, cotangent), arriving.astype(probe.dtype), None, None
+
+
+def _given_or(own: Any, given: Given) -> Any:
+    return own if given is None else jnp.where(given[0], given[1].astype(own.dtype), own)
 
 
 tap.defvjp(_tap_forward, _tap_backward)

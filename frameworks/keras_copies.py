@@ -14,7 +14,7 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from types import CellType, CodeType, FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -65,7 +65,7 @@ class Copy:
 
     def dtype(self, name: str) -> str:
         """What a dtype of the user's is here."""
-        promoted = self.precision == "float64" and name in _FLOATS or name in self._narrowed
+        promoted = name in (_FLOATS if self.precision == "float64" else self._narrowed)
         return self.precision if promoted else name
 
     def _visit(self, value: Any) -> None:
@@ -83,6 +83,10 @@ class Copy:
             self._queue.append(value.__wrapped__)
         elif isinstance(value, tuple):
             self._queue.extend(value)
+        elif isinstance(value, property | staticmethod | classmethod):
+            self._queue.append(getattr(value, "fget", None) or getattr(value, "__func__", None))
+        elif hasattr(kind, "python_function"):  # a tf.function
+            self._queue.append(value.python_function)
         else:
             if _container(value):
                 self._hold(value, lambda key, item: self._own(item))
@@ -90,7 +94,7 @@ class Copy:
             if hasattr(value, "__dict__") and not isinstance(value, type) and (not foreign or _container(value)):
                 self._hold(vars(value), self._own_attribute)
                 for base in kind.__mro__:
-                    self._queue.extend(member for member in vars(base).values() if type(member) is FunctionType)
+                    self._queue.extend(member for member in vars(base).values() if _is_code(member))
 
     def _visit_function(self, function: FunctionType) -> None:
         """What a user's function reads: its closure, its defaults, and the globals that it names."""
@@ -128,7 +132,7 @@ class Copy:
             own = self._variable(value)
         elif isinstance(value, np.ndarray | tf.Tensor) and (isinstance(value, np.ndarray) or hasattr(value, "numpy")):
             own = self._array(value)
-        elif type(value) is tuple or isinstance(value, tuple) and hasattr(value, "_fields"):
+        elif type(value) is tuple or (isinstance(value, tuple) and hasattr(value, "_fields")):
             items = [self._own(item) for item in value]
             changed = any(a is not b for a, b in zip(items, value, strict=True))
             own = (tuple(items) if type(value) is tuple else type(value)(*items)) if changed else value
@@ -142,8 +146,8 @@ class Copy:
 
     def _variable(self, variable: tf.Variable) -> tf.Variable:
         dtype = self.dtype(variable.dtype.name)
-        value = variable.numpy().astype(dtype) if dtype in _FLOATS else variable.value()
-        own = tf.Variable(value, dtype=dtype, trainable=variable.trainable, name=variable.name.partition(":")[0])
+        value: Any = variable.numpy().astype(dtype) if dtype in _FLOATS else variable.value()
+        own: Any = tf.Variable(value, dtype=dtype, trainable=variable.trainable, name=variable.name.partition(":")[0])
         # Keras optimizers find a variable's slots, and its exclusion from weight decay, by this id (keras 3.15:
         # backend/tensorflow/optimizer.py, _var_key).
         own._unique_id = variable._unique_id
@@ -164,12 +168,19 @@ def shortest(number: Any) -> float:
     return float(str(number))
 
 
+def _is_code(member: Any) -> bool:
+    kinds = FunctionType | property | staticmethod | classmethod
+    return isinstance(member, kinds) or hasattr(type(member), "python_function")
+
+
 def _container(value: Any) -> Any:
     return next((kind for kind in _CONTAINERS if issubclass(type(value), kind)), None)
 
 
 def _read(place: Any) -> Any:
     """The contents of a dict, list, set, closure cell or (globals, name), read behind any subclass's back."""
+    if type(place) is dict:  # almost all of them
+        return list(place.items())
     if isinstance(place, CellType):
         return place.cell_contents
     if isinstance(place, tuple):
@@ -179,20 +190,21 @@ def _read(place: Any) -> Any:
 
 
 def _write(place: Any, contents: Any) -> None:
-    if isinstance(place, CellType):
+    if type(place) is dict:
+        place.clear()
+        place.update(contents)
+    elif isinstance(place, CellType):
         place.cell_contents = contents
     elif isinstance(place, tuple):
         place[0][place[1]] = contents
     else:
-        kind = _container(place)
+        kind: Any = _container(place)
         kind.clear(place)
         for key, item in contents:
             if issubclass(kind, dict):
                 kind.__setitem__(place, key, item)
-            elif kind is set:
-                set.add(place, item)
             else:
-                kind.append(place, item)
+                getattr(kind, "add" if kind is set else "append")(place, item)
 
 
 def _names(code: CodeType) -> set[str]:
@@ -205,19 +217,25 @@ def _settings(precision: Precision) -> Iterator[None]:
     """Keras's floatx, policy, name counters and seed, and all random states, put back in the end.
 
     The compiled loss and the learning rate follow floatx whatever the model's dtype (keras 3.15: losses/loss.py;
-    optimizers/base_optimizer.py). An unset policy becomes floatx at its first reading and stays so.
+    optimizers/base_optimizer.py). An unset policy becomes floatx at its first reading and stays so. A tf.function that
+    the user's code called before holds the user's own variables: it runs as plain Python here.
     """
-    floatx, eager = keras.config.floatx(), context.context()
-    attributes = {name: global_state.get_global_attribute(name) for name in ("dtype_policy", "global_seed_generator")}
+    floatx, eager = keras.config.floatx(), cast(Any, context.context())
+    names = ("dtype_policy", "global_seed_generator", "traceback_filtering")
+    attributes = {name: global_state.get_global_attribute(name) for name in names}
     counters = global_state.get_global_attribute("object_name_uids")
     counted = dict(counters or {})
+    functions_eager = tf.config.functions_run_eagerly()
     states = random.getstate(), np.random.get_state(), getattr(eager, "_rng", None) and eager._rng.getstate()
     keras.config.set_floatx(precision)
     keras.config.set_dtype_policy(precision)
+    tf.config.run_functions_eagerly(True)
+    keras.config.disable_traceback_filtering()  # it puts words in front of the user's errors
     try:
         with _wide_constants() if precision == "float64" else contextlib.nullcontext():
             yield
     finally:
+        tf.config.run_functions_eagerly(functions_eager)
         keras.config.set_floatx(floatx)
         for name, value in attributes.items():
             global_state.set_global_attribute(name, value)

@@ -43,19 +43,21 @@ class WatchedKeras:
     def __init__(self, recipe: Recipe, precision: Precision, inference: bool) -> None:
         self._names = _checked(recipe)
         self._recipe, self._inference, self._model = recipe, inference, recipe.model
-        wide = self._model.dtype_policy.variable_dtype == "float64"
+        wide = all(variable.dtype == "float64" for variable in self._model.trainable_weights)
         given = (recipe.loss, recipe.optimizer, recipe.penalty, recipe.schedule, recipe.train_step)
         self._copy = Copy([self._model, *(part for part in given if part is not None)], precision, wide)
         self._piled: dict[int, list[Tensor]] = {}
         self._graphs: dict[Any, tuple[Callable[..., Any], dict[str, Any]]] = {}
         self._recorder: Recorder | None = None
         with self._context():
-            self._optimizer = None if inference else self._compiled()
+            self._optimizer: Any = None if inference else self._compiled()
             self._slots = Slots(self._optimizer, self._names.variables) if self._optimizer else None
             self.optimizer: Optimizer | None = rule_of(self._optimizer, recipe, self._model)
             self._trained = list(self._model.trainable_weights)
             own = type(self._model).train_step is not keras.Model.train_step and recipe.loss is None
             self._own_step = None if inference else recipe.train_step or (self._fit_step if own else None)
+            own = type(self._model).compute_loss is not keras.Model.compute_loss
+            self._trains = not inference and bool(self._model.compiled or own or recipe.penalty or self._own_step)
         self.parameters: tuple[Parameter, ...] = self._names.parameters
         self._eager = bool(getattr(self._model, "run_eagerly", False)) or self._own_step is not None
         self._update = tf.function(self._apply, autograph=False)
@@ -78,7 +80,7 @@ class WatchedKeras:
             self._set_rate(batch)
             if self._own_step is not None:
                 return self._step_of_user(self._own_step, batch, forced or Forced())
-            shown = self._shown(batch, {}, forced)
+            shown = self._shown(batch, None, forced)
             if shown["loss"] is None or self._inference:
                 return _record(shown, self._gradients([]), None)
             piled = self._pile(shown["gradients"], batch.step)
@@ -92,9 +94,9 @@ class WatchedKeras:
     def pull_back(self, batch: Batch, cotangents: _Arrays, forced: Forced | None = None) -> Record:
         """Forward, and the product of the outputs' Jacobian with their cotangents; the state stays as it is."""
         with self._context():
-            before = self._state()
+            buffers = {p.name: _array(self._names.variables[p.name]) for p in self.parameters if p.buffer}
             shown = self._shown(batch, cotangents, forced)
-            _write(self._names.variables, before.values)
+            _write(self._names.variables, buffers)
             return _record({**shown, "loss": None}, self._gradients(shown["gradients"]), None)
 
     @contextlib.contextmanager
@@ -108,9 +110,9 @@ class WatchedKeras:
             failed = self._recorder.failed if self._recorder else ""
             where = f" in layer {failed}" if failed else ""
             reason = next((line for line in str(error).splitlines() if line.strip()), "")[:300]
-            raise HarnessError(f"the Keras model {self._model.name} fails{where}: {type(error).__name__}: {reason}") from (
-                error
-            )
+            raise HarnessError(
+                f"the Keras model {self._model.name} fails{where}: {type(error).__name__}: {reason}"
+            ) from (error)
 
     def _compiled(self) -> Any:
         """Compile our side of the model where the recipe overrides it; its optimizer, built, with the rate as typed."""
@@ -118,9 +120,10 @@ class WatchedKeras:
         optimizer = self._recipe.optimizer if self._recipe.optimizer is not None else getattr(model, "optimizer", None)
         optimizer = keras.optimizers.get(optimizer) if optimizer is not None else None
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # the loss scale of mixed precision: not needed
-        if loss is not None:
+        if loss is not None or (optimizer is not None and not model.compiled):
             weights = getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
-            keras.Model.compile(model, optimizer=optimizer, loss=loss, loss_weights=weights)
+            compiled: Any = keras.Model.compile
+            compiled(model, optimizer=optimizer, loss=loss, loss_weights=weights)
         model.optimizer = optimizer
         if optimizer is not None:
             if not optimizer.built:
@@ -134,34 +137,31 @@ class WatchedKeras:
 
     # --- forward and backward ------------------------------------------------------------------------------------
 
-    def _shown(self, batch: Batch, cotangents: _Arrays, forced: Forced | None) -> dict[str, Any]:
+    def _shown(self, batch: Batch, cotangents: _Arrays | None, forced: Forced | None) -> dict[str, Any]:
         """Names, own activations, cotangents, gradients, loss: from a graph where the model can be traced."""
+        bare = cotangents is not None or self._inference
         arguments = (
             [tf.constant(value) for value in batch.inputs],
-            [] if cotangents or self._inference else [tf.constant(value) for value in batch.targets],
-            None if cotangents else self._weights(batch),
-            {name: tf.constant(value) for name, value in cotangents.items()},
+            [] if bare else [tf.constant(value) for value in batch.targets],
+            None if bare else self._weights(batch),
+            None if cotangents is None else {name: tf.constant(value) for name, value in cotangents.items()},
         )
         values = {} if forced is None else {name: tf.constant(value) for name, value in forced.activations.items()}
         flowing = {} if forced is None else {name: tf.constant(value) for name, value in forced.cotangents.items()}
         if not self._eager:
-            try:
+            with contextlib.suppress(Exception):  # what fails eagerly too is an error of the model's, or the request's
                 return self._run_graph(arguments, values, flowing)
-            except HarnessError:
-                raise
-            except Exception:  # what fails eagerly too is the model's own error
-                self._eager = True
-        return self._forward_backward(*arguments, lambda name, own: _forced(own, values.get(name), flowing.get(name)))
+        shown = self._forward_backward(
+            *arguments, force=lambda name, own: _forced(own, values.get(name), flowing.get(name))
+        )
+        self._eager = True
+        return shown
 
     def _run_graph(self, arguments: Any, values: Any, flowing: Any) -> dict[str, Any]:
         """The plain graph; or the one where every activation can be forced, so that other names need no new trace."""
-        plain, shapes = self._graph(arguments, None)
+        plain, shapes = self._graph(arguments, [])
         if not values and not flowing:
-            return {**shapes, **plain(*arguments)}
-        for name, value in (*values.items(), *flowing.items()):
-            if name in shapes["shapes"] and tuple(value.shape) != shapes["shapes"][name][0]:
-                wanted = shapes["shapes"][name][0]
-                raise HarnessError(f"activation {name} has shape {wanted}, it cannot be forced to {tuple(value.shape)}")
+            return {**shapes, **plain(arguments, [])}
         forcing = [
             (
                 tf.constant(name in given),
@@ -171,28 +171,27 @@ class WatchedKeras:
             for given in (values, flowing)
         ]
         function, named = self._graph(arguments, forcing)
-        return {**named, **function(*arguments, forcing)}
+        return {**named, **function(arguments, forcing)}
 
     def _graph(self, arguments: Any, forcing: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
         flat = keras.tree.flatten(arguments)
-        key = (forcing is None, *arguments[3], *((None if t is None else (t.dtype, *t.shape)) for t in flat))
+        names = None if arguments[3] is None else tuple(arguments[3])
+        key = (not forcing, names, *((None if t is None else (t.dtype, *t.shape)) for t in flat))
         if key in self._graphs:
             return self._graphs[key]
         named: dict[str, Any] = {}
 
-        def show(*given: Any) -> dict[str, Any]:
+        def show(arguments: Any, forcing: Any) -> dict[str, Any]:
             force = None
-            if forcing is not None:
+            if forcing:
                 order = list(self._graphs[(True, *key[1:])][1]["shapes"])
-                pairs = {name: given[4][2 * i : 2 * i + 2] for i, name in enumerate(order)}
-                force = lambda name, own: _switched(own, *pairs[name])  # noqa: E731
-            shown = self._forward_backward(*given[:4], force)
+                pairs = {name: forcing[2 * i : 2 * i + 2] for i, name in enumerate(order)}
+                force = lambda name, own: _switched(own, pairs[name][0], pairs[name][1])  # noqa: E731
+            shown = self._forward_backward(*arguments, force=force)
             named.update({part: shown.pop(part) for part in ("names", "outputs", "shapes")})
             return shown
 
-        function = tf.function(show, autograph=False)
-        _ = function.get_concrete_function(*arguments, *([] if forcing is None else [forcing]))
-        self._graphs[key] = function, named
+        self._graphs[key] = tf.function(show, autograph=False).get_concrete_function(arguments, forcing), named
         return self._graphs[key]
 
     def _forward_backward(
@@ -200,22 +199,26 @@ class WatchedKeras:
     ) -> dict[str, Any]:
         recorder = self._recorder = Recorder(self._names, self._model, force)
         floats = [value for value in inputs if value.dtype.is_floating]
-        with tf.GradientTape() as tape:
+        tape: Any = tf.GradientTape()
+        with tape:
             tape.watch(floats)  # layers before any weight have gradients too
-            predicted, outputs = self._predicted(recorder, inputs)
-            loss = None if pulled or self._inference else self._loss(inputs, targets, predicted, weights)
+            predicted = self._predicted(recorder, inputs)
+            loss = None if pulled is not None or self._inference else self._loss(inputs, targets, predicted, weights)
         read = list(recorder.read.values())
         found = [None] * (len(read) + len(self._trained))
         if pulled or loss is not None:
-            unknown = [name for name in pulled if name not in outputs]
+            outputs = recorder.outputs
+            unknown = [name for name in pulled or () if name not in outputs]
             if unknown:
                 raise HarnessError(f"{unknown[0]} is no output of {self._model.name}; it has {', '.join(outputs)}")
             variables = [variable.value for variable in self._trained]
             heads = [outputs[name] for name in pulled] if pulled else loss
-            found = tape.gradient(heads, [*read, *variables], output_gradients=list(pulled.values()) or None)
+            found = tape.gradient(
+                heads, [*read, *variables], output_gradients=list(pulled.values()) if pulled else None
+            )
         return {
             "names": list(recorder.shown),
-            "outputs": list(outputs),
+            "outputs": list(recorder.outputs),
             "shapes": {name: (tuple(own.shape), own.dtype) for name, own in recorder.shown.items()},
             "activations": list(recorder.shown.values()),
             "cotangents": found[: len(read)],
@@ -223,22 +226,21 @@ class WatchedKeras:
             "loss": loss,
         }
 
-    def _predicted(self, recorder: Recorder, inputs: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:
+    def _predicted(self, recorder: Recorder, inputs: Sequence[Tensor]) -> Any:
         recorder.ignore(inputs)
-        training = self._recipe.training if self._recipe.training is not None else not self._inference
+        training = self._recipe.training if self._recipe.training is not None else self._trains
         mode = {"training": training} if self._model._call_has_training_arg else {}
         with recorder.calls():
-            return recorder.outputs(self._model(*_structured(self._model, inputs), **mode))
+            return self._model(*_structured(self._model, inputs), **mode)
 
     def _loss(self, inputs: Any, targets: Any, predicted: Any, weights: Any) -> Tensor | None:
         """What `fit` minimises, and the penalty; None where there is nothing to minimise."""
         model, penalty = self._model, self._recipe.penalty
         total = None
-        if model.compiled or type(model).compute_loss is not keras.Model.compute_loss:
-            x = inputs[0] if len(inputs) == 1 else list(inputs)
-            if getattr(model, "_compile_loss", None) is not None or model.losses or not model.compiled:
-                y = _targets(predicted, targets)
-                total = model._compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weights, training=True)
+        own = type(model).compute_loss is not keras.Model.compute_loss
+        if own or (model.compiled and (model._compile_loss is not None or model.losses)):
+            x, y = inputs[0] if len(inputs) == 1 else list(inputs), _targets(predicted, targets)
+            total = model._compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weights, training=True)
         if penalty is not None:
             extra = tf.convert_to_tensor(penalty(model))
             total = extra if total is None else total + tf.cast(extra, total.dtype)
@@ -247,7 +249,7 @@ class WatchedKeras:
     def _weights(self, batch: Batch) -> Tensor | None:
         weights, by_class = batch.weights, self._recipe.class_weight
         if by_class and batch.targets:
-            factors = np.asarray(class_weight_to_sample_weights(batch.targets[0], dict(by_class)), keras.config.floatx())
+            factors = np.asarray(class_weight_to_sample_weights(batch.targets[0], dict(by_class)))
             weights = factors if weights is None else weights * factors
         return None if weights is None or self._inference else tf.constant(weights, keras.config.floatx())
 
@@ -257,15 +259,14 @@ class WatchedKeras:
         names = {id(variable): name for name, variable in self._names.variables.items()}
         given = {names[id(v)]: g for v, g in zip(self._trained, found, strict=False)}
         wanted = [parameter.name for parameter in self.parameters if not parameter.buffer] if found else []
-        return {name: None if given.get(name) is None else _array(tf.convert_to_tensor(given[name])) for name in wanted}
+        return {name: None if (gradient := given.get(name)) is None else _array(gradient) for name in wanted}
 
     def _pile(self, gradients: list[Tensor], step: int) -> list[Tensor]:
         """The gradients with those of earlier steps that no update has used; a step taken again starts as before."""
         fresh = step % self._recipe.accumulate == 0 and self._recipe.zero_grad
         before = None if fresh else self._piled.get(step - 1)
         if before is not None:
-            pairs = zip(gradients, before, strict=True)
-            gradients = [b if a is None else a if b is None else tf.add(*map(tf.convert_to_tensor, (a, b))) for a, b in pairs]
+            gradients = [_sum(*pair) for pair in zip(gradients, before, strict=True)]
         self._piled = {step - 1: before, step: gradients} if before is not None else {step: gradients}
         return gradients
 
@@ -280,8 +281,7 @@ class WatchedKeras:
         scaled = gradients if factor is None else [None if g is None else g * factor for g in gradients]
         if self._eager:
             return self._apply(scaled)
-        _ = self._update.get_concrete_function(scaled)  # a trace by a call counts towards TensorFlow's retracing warning
-        self._update(scaled)
+        self._update.get_concrete_function(scaled)(scaled)
 
     def _apply(self, gradients: list[Tensor]) -> None:
         self._optimizer.apply_gradients(zip(gradients, self._trained, strict=True))
@@ -324,11 +324,11 @@ class WatchedKeras:
         weights = self._weights(batch)
         extra = () if weights is None or body != self._fit_step else (weights,)
         (arranged,) = _structured(self._model, x)[:1]
-        with recorder.calls(), _applied(watched), _eagerly():
+        with recorder.calls(), _applied(watched):
             loss = body(arranged, y[0] if len(y) == 1 else y or None, *extra)
         shown = {
             "names": list(recorder.shown),
-            "outputs": list(recorder.shown)[-1:],
+            "outputs": list(recorder.outputs),
             "activations": list(recorder.shown.values()),
             "cotangents": [incoming.get(name) for name in recorder.shown],
             "loss": None if loss is None else tf.convert_to_tensor(loss),
@@ -387,9 +387,17 @@ def _targets(predicted: Any, targets: Sequence[Tensor]) -> Any:
     return targets[0] if len(targets) == 1 else list(targets) or None
 
 
+def _sum(first: Any, second: Any) -> Any:
+    found: Any = [tf.convert_to_tensor(gradient) for gradient in (first, second) if gradient is not None]
+    return tf.add_n(found) if found else None
+
+
 def _forced(own: Tensor, value: Any, cotangent: Any, show: Callable[[Tensor], None] | None = None) -> Tensor:
     if value is None and cotangent is None and show is None:
         return own
+    for given in (value, cotangent):
+        if given is not None and tuple(given.shape) != tuple(own.shape):
+            raise HarnessError(f"an activation of shape {tuple(own.shape)} cannot be forced to {tuple(given.shape)}")
 
     @tf.custom_gradient
     def put(own: Tensor) -> Any:
@@ -417,14 +425,14 @@ def _record(shown: Mapping[str, Any], gradients: Mapping[str, np.ndarray | None]
         activations=dict(zip(shown["names"], map(_array, shown["activations"]), strict=True)),
         outputs=tuple(shown["outputs"]),
         loss=None if shown["loss"] is None else _array(shown["loss"]),
-        cotangents={name: _array(tf.convert_to_tensor(value)) for name, value in found if value is not None},
+        cotangents={name: _array(value) for name, value in found if value is not None},
         gradients=gradients,
         after=after,
     )
 
 
 def _array(value: Any) -> np.ndarray:
-    return np.array(value.numpy())
+    return np.array(tf.convert_to_tensor(value))  # what reads rows has gradients of rows
 
 
 @contextlib.contextmanager
@@ -436,14 +444,3 @@ def _applied(watched: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Ite
         yield
     finally:
         owner.apply = apply
-
-
-@contextlib.contextmanager
-def _eagerly() -> Iterator[None]:
-    """A graph that the user traced earlier would reach for the user's own variables."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)

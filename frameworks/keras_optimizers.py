@@ -23,6 +23,10 @@ _CANONICAL: Mapping[str, Mapping[str, str]] = {
 }
 # keras 3.15: SGD adds up -rate * gradient, RMSprop +rate * increment; torch keeps the rate outside.
 _UNITS = {("SGD", "velocity"): -1.0, ("RMSprop", "velocity"): 1.0}
+_BEYOND = (
+    *("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor", "gradient_accumulation_steps"),
+    *("use_ema", "amsgrad", "centered", "_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"),
+)
 _KNOWN = ("SGD", "Adagrad", "RMSprop", "Adam", "AdamW")
 
 
@@ -78,7 +82,7 @@ class Slots:
         return value * np.asarray(self._unit(slot), value.dtype) if slot in self._scale else value
 
     def _unit(self, slot: str) -> float:
-        return self._scale[slot] * (float(keras.ops.convert_to_numpy(self._optimizer.learning_rate)) or 1.0)
+        return self._scale[slot] * (float(self._optimizer.learning_rate) or 1.0)
 
 
 def typed_rate(optimizer: Any) -> None:
@@ -99,7 +103,14 @@ def rule_of(optimizer: Any, recipe: Recipe, model: keras.Model) -> Optimizer | N
     kind = type(optimizer).__name__
     if optimizer is None or type(optimizer) is not getattr(keras.optimizers, kind, None) or kind not in _KNOWN:
         return None
-    switched = ("clipnorm", "clipvalue", "global_clipnorm", "use_ema", "loss_scale_factor", "gradient_accumulation_steps")
+    switched = (
+        "clipnorm",
+        "clipvalue",
+        "global_clipnorm",
+        "use_ema",
+        "loss_scale_factor",
+        "gradient_accumulation_steps",
+    )
     excluded = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
     plain = not any(getattr(optimizer, name, None) for name in (*switched, *excluded, "amsgrad", "centered"))
     plain = plain and isinstance(optimizer._learning_rate, keras.Variable)

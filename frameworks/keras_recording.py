@@ -124,12 +124,14 @@ class Recorder:
     """Floating tensors that layers put out while the model is called, in the order of the calls.
 
     shown: each as its layer computed it. read: what the later layers read in its place, by the same names; the same
-    tensor but where `force(name, own)` answers with another one. failed: the innermost layer that raised.
+    tensor but where `force(name, own)` answers with another one. outputs: the model's own among `read`, at its first
+    call. failed: the innermost layer that raised.
     """
 
     def __init__(self, names: Names, model: keras.Model, force: Callable[[str, Tensor], Tensor] | None) -> None:
         self.shown: dict[str, Tensor] = {}
         self.read: dict[str, Tensor] = {}
+        self.outputs: dict[str, Tensor] = {}
         self.failed = ""
         self._names, self._model, self._force = names, model, force
         self._known: dict[int, tuple[Tensor, str]] = {}
@@ -139,10 +141,14 @@ class Recorder:
     @contextlib.contextmanager
     def calls(self) -> Iterator[None]:
         """Every layer's and functional operation's call is watched; the classes are as they were in the end."""
-        layer_call, operation_call = keras.layers.Layer.__call__, keras.Operation.__call__
+        layers: Any = keras.layers.Layer
+        operations: Any = keras.Operation
+        layer_call, operation_call = layers.__call__, operations.__call__
 
         def call_operation(operation: Any, *args: Any, **kwargs: Any) -> Any:
-            if isinstance(operation, keras.layers.Layer):
+            owner = self._stack[-1][0] if self._stack else self._model
+            nodes = () if isinstance(operation, keras.layers.Layer) else getattr(owner, "_operations", ())
+            if not any(operation is node for node in nodes):  # inside a layer's own call
                 return operation_call(operation, *args, **kwargs)
             return self._called(operation, operation_call, args, kwargs)
 
@@ -151,37 +157,36 @@ class Recorder:
 
         wrapped = [layer for layer in self._names.layers if _bends(layer)]
         functions = [vars(layer)["activation"] for layer in wrapped]
-        keras.layers.Layer.__call__, keras.Operation.__call__ = call_layer, call_operation
+        layers.__call__, operations.__call__ = call_layer, call_operation
         for layer, function in zip(wrapped, functions, strict=True):
-            vars(layer)["activation"] = self._before(layer, function)
+            layer.__dict__["activation"] = self._before(layer, function)
         try:
             yield
         finally:
-            keras.layers.Layer.__call__, keras.Operation.__call__ = layer_call, operation_call
+            layers.__call__, operations.__call__ = layer_call, operation_call
             for layer, function in zip(wrapped, functions, strict=True):
-                vars(layer)["activation"] = function
+                layer.__dict__["activation"] = function
 
     def ignore(self, tensors: Any) -> None:
         """The model's inputs are no layer's output."""
         self._known.update({id(tensor): (tensor, "") for tensor in keras.tree.flatten(tensors)})
 
-    def outputs(self, predicted: Any) -> tuple[Any, dict[str, Tensor]]:
-        """The model's outputs by name, in the order of the model; those that no layer put out are recorded now."""
+    def _put_out(self, predicted: Any) -> Any:
+        """The model's outputs, those recorded too that no layer put out; `outputs` names them in the model's order."""
         if isinstance(predicted, Mapping):
-            pairs = {key: self._output(value) for key, value in predicted.items()}
-            return type(predicted)(pairs), {self._name(value): value for value in keras.tree.flatten(list(pairs.values()))}
-        predicted = self._output(predicted)
-        return predicted, {self._name(value): value for value in keras.tree.flatten(predicted)}
-
-    def _output(self, value: Any) -> Any:
-        return keras.tree.map_structure(lambda tensor: self._show("output", tensor), value)
-
-    def _name(self, tensor: Tensor) -> str:
-        return self._known[id(tensor)][1] if id(tensor) in self._known else ""
+            kind: Any = type(predicted)
+            shown = kind({key: self._all(value, "output") for key, value in predicted.items()})
+            flat = [tensor for value in shown.values() for tensor in keras.tree.flatten(value)]
+        else:
+            shown = self._all(predicted, "output")
+            flat = keras.tree.flatten(shown)
+        known = [self._known[id(tensor)][1] for tensor in flat if id(tensor) in self._known]
+        self.outputs = self.outputs or {name: self.read[name] for name in known if name}
+        return shown
 
     def _called(self, layer: Any, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if layer is self._model and not self._stack:
-            return call(layer, *args, **kwargs)
+            return self._put_out(call(layer, *args, **kwargs))
         if isinstance(layer, keras.layers.Layer) and not layer.built:
             raise HarnessError(
                 f"layer {layer.name} has no weights yet; call the model once on data, model(x[:1]), before comparing"
@@ -196,9 +201,12 @@ class Recorder:
             raise
         finally:
             _ = self._stack.pop()
+        owner = self._stack[-1][0] if self._stack else None
         if any(isinstance(outer, keras.layers.RNN) for outer, _ in self._stack):
             return outputs  # a cell, step by step
-        return self._show_all(path, outputs)
+        if isinstance(owner, keras.layers.MultiHeadAttention) and layer is owner._output_dense:
+            return outputs  # the attention's own, under its name
+        return self._all(outputs, path)
 
     def _before(self, layer: keras.Layer, function: Callable[..., Any]) -> Callable[..., Any]:
         def activation(x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -208,7 +216,7 @@ class Recorder:
 
         return activation
 
-    def _show_all(self, path: str, outputs: Any) -> Any:
+    def _all(self, outputs: Any, path: str) -> Any:
         flat = keras.tree.flatten(outputs)
         free = [tensor for tensor in flat if self._records(tensor)]
         if not free:

@@ -56,6 +56,9 @@ class Lending:
                 self._hand(self.held, self.contents)
                 yield
             finally:
+                for tensor in self.tensors:
+                    if tensor.grad_fn is not None:  # changed in place by what has a gradient
+                        tensor.detach_()
                 self.contents = [_contents(holder) for holder in self.holders]
                 self.held = [Held(tensor.data, tensor.grad, tensor.requires_grad) for tensor in self.tensors]
                 self._hand(held, contents)
@@ -125,10 +128,10 @@ def _parts(thing: Any) -> list[Any]:
         case FunctionType():
             named = [thing.__globals__.get(name) for name in thing.__code__.co_names]
             shared = [
-                value
+                part
                 for value in named
-                if isinstance(value, Tensor | nn.Module | Optimizer | LRScheduler)
-                or (isinstance(value, FunctionType) and value.__globals__ is thing.__globals__)
+                if not isinstance(value, FunctionType) or value.__globals__ is thing.__globals__
+                for part in (value, _state(value))
             ]
             return [*(thing.__closure__ or ()), *(thing.__defaults__ or ()), *shared]
         case MethodType():

@@ -5,7 +5,6 @@ The user's objects compute, holding a watcher's promoted values for the time of 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from frameworks.pytorch_describing import describe, named
 from frameworks.pytorch_lending import Lending
-from frameworks.pytorch_recording import Recording, array
+from frameworks.pytorch_losses import evaluate, single
+from frameworks.pytorch_recording import Recording, runs_whole
+from frameworks.pytorch_tensors import array, like
 from frameworks.pytorch_updating import Rates, counts, load_slots, moved, slots, update_rule
 from harness.case import HarnessError, Precision
 from harness.recipe import Batch, Forced, Recipe, Record, State
@@ -93,21 +94,22 @@ class Watch:
             recording = Recording(self.model, forced or Forced())
             buffers = [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
             piled = self._swap_gradients(None)
-            self._forward(recording, batch)
-            tensors = recording.tensors()
-            unknown = sorted(set(cotangents) - set(tensors))
-            if unknown:
-                raise HarnessError(f"the torch model has no activation {unknown[0]!r}; it has {', '.join(tensors)}")
-            reached = [name for name in cotangents if tensors[name].requires_grad]
-            if reached:
-                with recording.backward():
-                    given = [_like(cotangents[name], tensors[name]) for name in reached]
-                    torch.autograd.backward([tensors[name] for name in reached], given)
-            record = recording.finish(gradients=self._gradients())
-            _ = self._swap_gradients(piled)
-            for buffer, value in buffers:
-                buffer.data.copy_(value)
-            return record
+            try:
+                self._forward(recording, batch)
+                tensors = recording.tensors()
+                unknown = sorted(set(cotangents) - set(tensors))
+                if unknown:
+                    raise HarnessError(f"the torch model has no activation {unknown[0]!r}; it has {', '.join(tensors)}")
+                reached = [name for name in cotangents if tensors[name].requires_grad]
+                if reached:
+                    with recording.backward(), _naming("the backward pass of the torch model"):
+                        given = [like(cotangents[name], tensors[name]) for name in reached]
+                        torch.autograd.backward([tensors[name] for name in reached], given)
+                return recording.finish(gradients=self._gradients())
+            finally:
+                _ = self._swap_gradients(piled)
+                for buffer, value in buffers:
+                    buffer.data.copy_(value)
 
     # --- one step -----------------------------------------------------------------------------------------------
 
@@ -115,7 +117,10 @@ class Watch:
         recipe, optimizer = self.recipe, self.recipe.optimizer
         if recipe.zero_grad and batch.step % recipe.accumulate == 0:
             _ = self._swap_gradients(None)
-        loss = self._loss(self._forward(recording, batch), batch)
+        output = self._forward(recording, batch)
+        weights = None if batch.weights is None else self._tensors([np.asarray(batch.weights, float)])[0]
+        with _naming("the torch loss"):
+            loss = evaluate(recipe, output, self._targets(batch), weights)
         if loss.requires_grad:
             with recording.backward(), _naming("the backward pass of the torch model"):
                 loss.backward()
@@ -147,7 +152,7 @@ class Watch:
         inputs, targets = self._tensors(batch.inputs), self._targets(batch)
         try:
             with recording.forward(inputs), _naming(lambda: f"train_step, torch model at {recording.place()}"):
-                loss = self.recipe.train_step(_single(inputs), _single(targets))  # type: ignore[misc]
+                loss = self.recipe.train_step(single(inputs), single(targets))  # type: ignore[misc]
         finally:
             if handle:
                 handle.remove()
@@ -188,7 +193,10 @@ class Watch:
     def _forward(self, recording: Recording, batch: Batch) -> Any:
         inputs = self._tensors(batch.inputs)
         with recording.forward(inputs), _naming(lambda: f"the torch model at {recording.place()}"):
-            return self.model(*inputs)
+            output = self.model(*inputs)
+        if runs_whole(self.model):
+            recording.whole(output)
+        return output
 
     def _tensors(self, arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
         return tuple(
@@ -199,36 +207,6 @@ class Watch:
     def _targets(self, batch: Batch) -> tuple[Tensor, ...]:
         small = (torch.uint8, torch.int8, torch.int16, torch.int32)
         return tuple(target.long() if target.dtype in small else target for target in self._tensors(batch.targets))
-
-    def _loss(self, output: Any, batch: Batch) -> Tensor:
-        targets = self._targets(batch)
-        arguments = (output, _single(targets)) if targets else (output,)
-        with _naming("the torch loss"):
-            if batch.weights is None and not self.recipe.class_weight:
-                loss = self.recipe.loss(*arguments)
-            else:
-                loss = _weighted(self.recipe.loss, arguments, self._weights(batch, targets))
-            if self.recipe.penalty:
-                loss = loss + self.recipe.penalty(self.model)
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            shown = f"has shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"is a {type(loss).__name__}"
-            raise HarnessError(f"the torch loss {shown}; it must be one number: reduce it, by mean() or sum()")
-        return loss
-
-    def _weights(self, batch: Batch, targets: tuple[Tensor, ...]) -> Tensor:
-        """Each example's factor (batch,), or each element's where targets are classes by element."""
-        weights = torch.ones(len(batch.inputs[0]), dtype=self.dtype, device=self.device)
-        if batch.weights is not None:
-            weights = weights * _like(batch.weights, weights)
-        if not self.recipe.class_weight:
-            return weights
-        classes = targets[0]
-        if classes.is_floating_point():
-            classes = classes.argmax(-1) if classes.ndim > 1 and classes.shape[-1] > 1 else classes.round()
-        factors = torch.ones(classes.shape, dtype=self.dtype, device=self.device)
-        for label, factor in self.recipe.class_weight.items():
-            factors[classes == label] = factor
-        return factors * weights.reshape(-1, *[1] * (factors.ndim - 1))
 
     # --- gradients ----------------------------------------------------------------------------------------------
 
@@ -250,26 +228,7 @@ class Watch:
     def _force_gradients(self, forced: Forced) -> None:
         tensors = named_tensors(self.model)
         for name, value in forced.gradients.items():
-            tensors[name].grad = _like(value, tensors[name])
-
-
-def _weighted(loss: Any, arguments: tuple[Any, ...], weights: Tensor) -> Tensor:
-    """The loss by element, times its example's weight; `mean` divides by the number of elements, not of weights."""
-    if isinstance(getattr(loss, "reduction", None), str):
-        reduction, loss.reduction = loss.reduction, "none"  # the recipe's own loss: the attribute is lent
-        by_element = loss(*arguments)
-        loss.reduction = reduction
-    elif "reduction" in inspect.signature(loss).parameters:
-        reduction = inspect.signature(loss).parameters["reduction"].default
-        by_element = loss(*arguments, reduction="none")
-    else:
-        raise HarnessError("weights need a torch loss by element: give one with a `reduction`, such as nn.MSELoss()")
-    if by_element.shape != weights.shape:
-        if weights.ndim > 1 and weights.numel() != len(weights):
-            raise HarnessError(f"class weights {tuple(weights.shape)} do not fit a loss {tuple(by_element.shape)}")
-        weights = weights.reshape(-1, *[1] * (by_element.ndim - 1))
-    total = (by_element * weights).sum()
-    return {"sum": total, "batchmean": total / len(by_element)}.get(reduction, total / by_element.numel())
+            tensors[name].grad = like(value, tensors[name])
 
 
 # --- what can be watched ----------------------------------------------------------------------------------------
@@ -296,23 +255,13 @@ def _check(recipe: Recipe, inference: bool) -> None:
         raise HarnessError("the torch optimizer holds none of the model's parameters; make it of model.parameters()")
     if isinstance(optimizer, optim.LBFGS) and recipe.train_step is None:
         raise HarnessError("LBFGS evaluates the loss several times in a step; give the loop body as train_step")
-    if isinstance(schedule, ReduceLROnPlateau) or not (schedule is None or callable(schedule) or _is_torch(schedule)):
+    if isinstance(schedule, ReduceLROnPlateau) or not (
+        schedule is None or callable(schedule) or isinstance(schedule, LRScheduler)
+    ):
         raise HarnessError(
             f"schedule is a {type(schedule).__name__}; it must be an lr_scheduler without metrics or a callable "
             "(count) -> rate; else give the loop body as train_step"
         )
-
-
-def _is_torch(schedule: Any) -> bool:
-    return isinstance(schedule, LRScheduler)
-
-
-def _like(value: Any, tensor: Tensor) -> Tensor:
-    return torch.tensor(value, dtype=tensor.dtype, device=tensor.device).reshape(tensor.shape)
-
-
-def _single(tensors: tuple[Tensor, ...]) -> Any:
-    return tensors[0] if len(tensors) == 1 else tensors or None
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from frameworks.pytorch_tensors import array, key, like, mapped, shown, tensors_in
 from harness.recipe import Forced, Record, State
 
 _BACKWARD = (Tensor.backward, torch.autograd.backward)
@@ -82,11 +82,10 @@ class Recording(TorchFunctionMode):
     def forward(self, inputs: tuple[Tensor, ...]) -> Iterator[None]:
         """Record what runs within. Inputs, and views of what the model holds, are no activations."""
         held = [tensor for tensor in (*self.model.parameters(), *self.model.buffers()) if not tensor.is_sparse]
-        self._known |= {_key(tensor): None for tensor in (*inputs, *held)}
+        self._known |= {key(tensor): None for tensor in (*inputs, *held)}
         self._given = {tensor.untyped_storage().data_ptr(): tensor for tensor in held}
         whole = runs_whole(self.model)
-        root = Frame(type(self.model).__name__, self.model, True)
-        frames = [root] if whole else [_frame(self.model, path, module) for path, module in self.model.named_modules()]
+        frames = [] if whole else [_frame(self.model, path, module) for path, module in self.model.named_modules()]
         handles = [
             handle
             for frame in frames
@@ -107,11 +106,17 @@ class Recording(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
 
+    def whole(self, output: Any) -> None:
+        """Record the outputs of a model that runs whole."""
+        name = type(self.model).__name__
+        _ = self._results(output, partial(self._output, Frame(name, self.model, True), name, True))
+
     @contextmanager
     def backward(self) -> Iterator[None]:
         """Record cotangents within, and force them; a penalty's own gradients, taken outside, are not the step's."""
         for entry in self._entries:  # what a custom autograd function computes has no history until it is done
-            self._hook(entry)
+            if self._known.get(key(entry.own)) is entry:
+                self._hook(entry)
         before = self._recording
         self._recording, self._in_backward = False, True
         try:
@@ -169,8 +174,8 @@ class Recording(TorchFunctionMode):
     def _output(self, frame: Frame, base: str, is_root: bool, position: int, tensor: Tensor) -> Tensor:
         """A module's own name for its output, unless a part of it or an earlier module has named it."""
         name = f"{base}.{position}" if position else base
-        entry = self._known.get(_key(tensor))
-        if entry is None and (is_root or _key(tensor) not in self._known):
+        entry = self._known.get(key(tensor))
+        if entry is None and (is_root or key(tensor) not in self._known):
             entry = self._record(name, tensor, None)
         elif entry is not None and entry.frame is frame and (not is_root or _holds(frame.module)):
             entry.name, entry.frame = self._unique(name), None
@@ -193,7 +198,7 @@ class Recording(TorchFunctionMode):
         result = func(*args, **kwargs)
         frame = self._stack[-1] if self._recording and self._stack else None
         base = _function_name(func)
-        if frame is None or frame.opaque or base in _UNRECORDED or not _tensors((args, kwargs)):
+        if frame is None or frame.opaque or base in _UNRECORDED or not tensors_in((args, kwargs)):
             return result
         if frame.module is not self.model:
             base = f"{frame.path}/{base}"
@@ -206,7 +211,7 @@ class Recording(TorchFunctionMode):
 
     def _number(self, base: str, result: Any) -> str:
         """`base`, or `base#2`, ...: counted only where there is something to record."""
-        if not any(self._is_new(tensor) for tensor in _tensors(result)):
+        if not any(self._is_new(tensor) for tensor in tensors_in(result)):
             return base
         self._calls[base] += 1
         return base if self._calls[base] == 1 else f"{base}#{self._calls[base]}"
@@ -223,11 +228,11 @@ class Recording(TorchFunctionMode):
             entry = self._record(name, target, frame)
             if entry.read is not target:
                 target.copy_(entry.read)
-                self._known[_key(target)] = entry
+                self._known[key(target)] = entry
                 entry.read = target
 
     def _is_new(self, tensor: Tensor) -> bool:
-        return _shown(tensor) and _key(tensor) not in self._known and not self._is_given(tensor)
+        return shown(tensor) and key(tensor) not in self._known and not self._is_given(tensor)
 
     def _is_given(self, tensor: Tensor) -> bool:
         return tensor.layout == torch.strided and tensor.untyped_storage().data_ptr() in self._given
@@ -237,7 +242,7 @@ class Recording(TorchFunctionMode):
     def _record(self, name: str, tensor: Tensor, frame: Frame | None) -> Entry:
         entry = Entry(self._unique(name), array(tensor), tensor, tensor, frame)
         self._entries.append(entry)
-        self._known[_key(tensor)] = entry
+        self._known[key(tensor)] = entry
         self._hook(entry)
         self._force(entry)
         return entry
@@ -251,9 +256,9 @@ class Recording(TorchFunctionMode):
 
     def _force(self, entry: Entry) -> None:
         if entry.name in self.forced.activations and entry.read is entry.own:
-            value = _like(self.forced.activations[entry.name], entry.own)
+            value = like(self.forced.activations[entry.name], entry.own)
             entry.read = Replaced.apply(entry.own, value)  # type: ignore[assignment]
-            self._known[_key(entry.read)] = entry
+            self._known[key(entry.read)] = entry
 
     def _hook(self, entry: Entry) -> None:
         # a hook sees the gradient of the tensor as it is now, also where it is changed in place later on
@@ -268,7 +273,7 @@ class Recording(TorchFunctionMode):
         value = array(cotangent)
         entry.cotangent = value if entry.cotangent is None else entry.cotangent + value
         forced = self.forced.cotangents.get(entry.name)
-        return None if forced is None else _like(forced, cotangent)
+        return None if forced is None else like(forced, cotangent)
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
@@ -284,12 +289,12 @@ class Recording(TorchFunctionMode):
 
         def changed(tensor: Tensor) -> Tensor:
             nonlocal count
-            if not _shown(tensor):
+            if not shown(tensor):
                 return tensor
             count += 1
             return change(count, tensor)
 
-        return _mapped(value, changed)
+        return mapped(value, changed)
 
 
 def runs_whole(model: nn.Module) -> bool:
@@ -300,10 +305,6 @@ def runs_whole(model: nn.Module) -> bool:
         or getattr(module, "_compiled_call_impl", None) is not None
         for module in model.modules()
     )
-
-
-def array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to_dense().cpu().numpy().copy()
 
 
 def _frame(model: nn.Module, path: str, module: nn.Module) -> Frame:
@@ -321,47 +322,3 @@ def _function_name(func: Any) -> str:
     if name in ("__get__", "__set__"):
         name = func.__self__.__name__
     return _OPERATOR.sub("", name.strip("_"))
-
-
-def _shown(tensor: Tensor) -> bool:
-    # inside torch.func.vmap and its kin a tensor has no value
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # type: ignore[attr-defined]
-    return tensor.is_floating_point() and not wrapped
-
-
-def _key(tensor: Tensor) -> tuple[Any, ...]:
-    """Equal for tensors that show the same values: one storage, seen alike, unchanged in between."""
-    if tensor.layout != torch.strided:
-        return (id(tensor), tensor._version)
-    place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor._version)
-    return (*place, tuple(tensor.shape), tensor.stride(), tensor.dtype)
-
-
-def _like(value: np.ndarray, tensor: Tensor) -> Tensor:
-    return torch.tensor(value, dtype=tensor.dtype, device=tensor.device).reshape(tensor.shape)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    _mapped(value, lambda tensor: found.append(tensor) or tensor)
-    return found
-
-
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A structure of tensors with each one changed in order; the same object where none is."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        items = {key: _mapped(item, change) for key, item in value.items()}
-        if all(items[key] is value[key] for key in items):
-            return value
-        changed: Any = copy.copy(value)  # a class of its own keeps its attributes
-        changed.update(items)
-        return changed
-    if isinstance(value, tuple | list):
-        parts = [_mapped(item, change) for item in value]
-        if all(part is item for part, item in zip(parts, value, strict=True)):
-            return value
-        make: Callable[[Any], Any] = getattr(type(value), "_make", type(value))
-        return make(parts)
-    return value

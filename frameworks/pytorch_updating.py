@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, optim
 from torch.optim.lr_scheduler import LRScheduler
 
-from frameworks.pytorch_recording import array
+from frameworks.pytorch_tensors import array
 from harness.case import SGD, Adagrad, Adam, Optimizer, RMSprop
 from harness.conventions import TORCH
 from harness.recipe import Recipe, State

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,14 +56,15 @@ def align_activations(
     own = forward({})
     wanted = reference.activations
     anchors = [*anchors, *zip(reference.outputs, own.outputs, strict=False)]
-    pairs = _by_value(wanted, own.activations)
+    shapes = tuple(dict.fromkeys(values.shape[1:] for values in own.activations.values() if 3 <= values.ndim <= RANK))
+    pairs = _by_value(wanted, own.activations, shapes)
     for _ in range(ROUNDS):
         paired, taken = {pair.reference for pair in pairs}, {pair.candidate for pair in pairs}
         left = {name: values for name, values in wanted.items() if name not in paired}
         forced = forward(forced_values(pairs, wanted, own.activations)).activations
         free = {name: values for name, values in forced.items() if name not in taken}
-        found = _by_value(left, free)
-        found = found or _next_by_structure(left, free, anchors, pairs, list(wanted), list(own.activations))
+        found = _by_value(left, free, shapes)
+        found = found or _next_by_structure(left, free, anchors, pairs, list(wanted), list(own.activations), shapes)
         if not found:
             break
         pairs += found
@@ -84,14 +85,14 @@ def forced_values(pairs: Sequence[Aligned], reference: Activations, candidate: A
 # --- by value ---------------------------------------------------------------------------------------------------
 
 
-def _by_value(reference: Activations, candidate: Activations) -> list[Aligned]:
+def _by_value(reference: Activations, candidate: Activations, shapes: Sequence[Shape]) -> list[Aligned]:
     """Pairs that agree: as many as possible in the same order of computation, the closest first, then the others."""
     rows, columns = list(reference), list(candidate)
     moments = [{name: _moments(values) for name, values in side.items()} for side in (reference, candidate)]
     found: dict[tuple[int, int], tuple[float, View]] = {}
     for (i, one), (j, other) in itertools.product(enumerate(rows), enumerate(columns)):
         if _close(moments[0][one], moments[1][other]):
-            match = matching_view(reference[one], candidate[other])
+            match = matching_view(reference[one], candidate[other], shapes)
             if match is not None and match[0] <= SIMILAR:
                 found[i, j] = match
     gain = {ij: 1 - math.log10(gap + 1e-17) for ij, (gap, _) in found.items()}
@@ -136,11 +137,16 @@ def _in_order(rows: int, columns: int, gain: Mapping[tuple[int, int], float]) ->
     return chosen[::-1]
 
 
-def matching_view(reference: np.ndarray, candidate: np.ndarray) -> tuple[float, View] | None:
-    """The layout in which the candidate comes closest, with the largest difference left, relative to the size."""
+def matching_view(
+    reference: np.ndarray, candidate: np.ndarray, shapes: Sequence[Shape] = ()
+) -> tuple[float, View] | None:
+    """The layout in which the candidate comes closest, with the largest difference left, relative to the size.
+
+    shapes: of an example elsewhere in the candidate, which may have been flattened to this one.
+    """
     scale = float(np.abs(reference).max()) or 1.0
     best: tuple[float, View] | None = None
-    for view in _layouts(reference.shape, candidate.shape):
+    for view in (*_layouts(reference.shape, candidate.shape), *_flattened(reference.shape, candidate.shape, shapes)):
         gap = float(np.abs(reference - see(view, candidate)).max()) / scale
         if best is None or gap < best[0]:
             best = gap, view
@@ -165,6 +171,17 @@ def _layouts(reference: Shape, candidate: Shape) -> list[View]:
             batches = None if moved == reference else (-1, *reference[1:])  # the last batch may be smaller
             views.append(View(axes=None if plain else axes, result=batches))
     return views
+
+
+def _flattened(reference: Shape, candidate: Shape, shapes: Sequence[Shape]) -> Iterator[View]:
+    """Features of an example that were an image, in another order of its axes."""
+    if len(reference) != 2 or len(candidate) != 2:
+        return
+    for shape in shapes:
+        if math.prod(shape) == candidate[1] == reference[1]:
+            for axes in itertools.permutations(range(len(shape))):
+                order = np.arange(candidate[1]).reshape(shape).transpose(axes).ravel()
+                yield View(order=(1, order))
 
 
 def _permuted(reference: np.ndarray, candidate: np.ndarray, scale: float) -> tuple[float, View] | None:
@@ -192,6 +209,7 @@ def _next_by_structure(
     pairs: Sequence[Aligned],
     rows: Sequence[str],
     columns: Sequence[str],
+    shapes: Sequence[Shape],
 ) -> list[Aligned]:
     """The first pair, in the reference's order, that parameters, or size and order between two pairs, suggest."""
     partner = _partners(anchors, columns)
@@ -201,7 +219,7 @@ def _next_by_structure(
         if name not in left:
             continue
         if name in ahead and free[partner[name]].size == left[name].size:
-            return [_structural(name, partner[name], left[name], free[partner[name]])]
+            return [_structural(name, partner[name], left[name], free[partner[name]], shapes)]
         if name in partner:
             continue
         before = max((place[row] for row in rows[:i] if row in place), default=-1)
@@ -210,7 +228,7 @@ def _next_by_structure(
         between = [c for c in columns[before + 1 : after] if c in free and c not in partner.values()]
         fitting = [c for c in between if free[c].size == left[name].size]
         if fitting:
-            return [_structural(name, fitting[0], left[name], free[fitting[0]])]
+            return [_structural(name, fitting[0], left[name], free[fitting[0]], shapes)]
     return []
 
 
@@ -225,7 +243,9 @@ def _partners(anchors: Sequence[tuple[str, str]], columns: Sequence[str]) -> dic
     return found
 
 
-def _structural(name: str, other: str, reference: np.ndarray, candidate: np.ndarray) -> Aligned:
-    match = matching_view(reference, candidate) if np.isfinite(candidate).all() else None
+def _structural(
+    name: str, other: str, reference: np.ndarray, candidate: np.ndarray, shapes: Sequence[Shape]
+) -> Aligned:
+    match = matching_view(reference, candidate, shapes) if np.isfinite(candidate).all() else None
     view = match[1] if match else View(result=(-1, *reference.shape[1:]))
     return Aligned(reference=name, candidate=other, view=view, by="structure")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from harness.structure import Piece, Unit, kin, views_between
@@ -27,32 +28,46 @@ def matched_units(
     fits = _fitting(reference, candidate)
     shared = _votes(reference, candidate, marks_reference, marks_candidate)
     anchors: dict[int, int] = {}
+    taken: set[int] = set()
     for r, c in sorted(shared, key=lambda pair: -shared[pair]):
-        if shared[r, c] >= 1 and r not in anchors and c not in anchors.values() and fits(r, c):
+        if shared[r, c] >= 1 and r not in anchors and c not in taken and fits(r, c):
             anchors[r] = c
+            taken.add(c)
     anchors = _as_named(reference, candidate, anchors)
-    taken = set(anchors.values())
+    rest = (
+        [r for r in range(len(reference)) if r not in anchors],
+        sorted({*range(len(candidate))} - {*anchors.values()}),
+    )
+    between = _neighbours(len(reference), anchors), _neighbours(len(candidate), {c: c for c in anchors.values()})
 
     def score(r: int, c: int) -> float:
-        if r in anchors or c in taken:
-            return 10.0 if anchors.get(r) == c else 0.0
         fit = fits(r, c)
-        return fit and fit + min(shared.get((r, c), 0.0), 0.5) + 0.1 * similarity(
-            reference[r].layer, candidate[c].layer
-        )
+        if not fit:
+            return 0.0
+        near = sum(one == other for one, other in zip(between[0][r], between[1][c], strict=True))
+        names = similarity(reference[r].layer, candidate[c].layer)
+        return fit + 0.2 * near + min(shared.get((r, c), 0.0), 0.5) + 0.1 * names
 
-    pairs = dict(anchors)
-    pairs.update({r: c for r, c in align(len(reference), len(candidate), score) if r not in anchors})
-    for r in range(len(reference)):
-        free = [c for c in range(len(candidate)) if r not in pairs and c not in pairs.values() and score(r, c) > 0]
-        if free:
-            pairs[r] = max(free, key=lambda c: score(r, c))
-    choices = []
-    for r, c in pairs.items():
-        others = [o for o in range(len(candidate)) if o not in pairs.values() and r not in anchors]
-        if as_good := [o for o in others if fits(r, o) == fits(r, c)]:
-            choices.append((r, as_good))
-    return sorted(pairs.items()), choices
+    places = align(len(rest[0]), len(rest[1]), lambda i, j: score(rest[0][i], rest[1][j]))
+    pairs = {rest[0][i]: rest[1][j] for i, j in places}
+    free = [c for c in rest[1] if c not in pairs.values()]
+    for r in rest[0]:
+        fitting = [c for c in free if r not in pairs and fits(r, c)]
+        if fitting:
+            pairs[r] = max(fitting, key=lambda c: score(r, c))
+            free.remove(pairs[r])
+    choices = [(r, as_good) for r, c in pairs.items() if (as_good := [o for o in free if fits(r, o) == fits(r, c)])]
+    return sorted({**anchors, **pairs}.items()), choices
+
+
+def _neighbours(count: int, anchors: Mapping[int, int]) -> list[tuple[int, int]]:
+    """For each place the partners of the nearest anchored places before and behind it; -1 and -2 at the ends."""
+    before, behind = [-1], [-2]
+    for place in range(count):
+        before.append(anchors.get(place, before[-1]))
+    for place in reversed(range(count)):
+        behind.append(anchors.get(place, behind[-1]))
+    return list(zip(before[:-1], behind[-2::-1], strict=True))
 
 
 def _fitting(reference: Sequence[Unit], candidate: Sequence[Unit]) -> Callable[[int, int], float]:
@@ -172,5 +187,10 @@ def _numbers(name: str) -> list[int]:
 
 def similarity(reference: str, candidate: str) -> float:
     """How alike two names are, from 0 to 1: the share of their words and numbers in common."""
-    words = [set(_words(name)) for name in (reference, candidate)]
-    return len(words[0] & words[1]) / max(len(words[0] | words[1]), 1)
+    words, others = _wordset(reference), _wordset(candidate)
+    return len(words & others) / max(len(words | others), 1)
+
+
+@lru_cache(maxsize=1 << 14)
+def _wordset(name: str) -> frozenset[str]:
+    return frozenset(_words(name))

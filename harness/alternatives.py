@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
@@ -10,7 +11,7 @@ import numpy as np
 
 from harness.evidence import axis_orders
 from harness.recipe import Parameter, Shape
-from harness.structure import GATES, KERAS_GATES
+from harness.structure import GATES, KERAS_GATES, plain_kind
 from harness.views import Link, View, ordered, part_shape, plain, seen_shape
 
 
@@ -22,6 +23,7 @@ def candidate_maps(
     context: the shapes, without batch, of the reference's and the candidate's activation before the flatten.
     The k-th map of the gates means the same order for every parameter of an RNN.
     """
+    reference, candidate = plain_kind(reference), plain_kind(candidate)
     view = link.candidate.view
     shape = seen_shape(link.reference.view, reference.shape)
     yield from _gate_orders(view, shape, reference, candidate)
@@ -139,13 +141,14 @@ def _flattenings(
 ) -> Iterator[tuple[str, View]]:
     """Features that were flattened from an activation in another order of its axes, either way."""
     tried: list[np.ndarray] = []
-    for activation in context:
-        size, n = int(np.prod(activation)), len(activation)
+    for activation, other_side in (context[::-1], context):
+        size, n = math.prod(activation), len(activation)
         if size not in shape:
             continue
-        moved = [(n - 1, *range(n - 1)), (*range(1, n), 0)]
+        moved = [(n - 1, *range(n - 1)), (*range(1, n), 0), *(axis_orders(n) if n < 4 else ())]
+        moved.sort(key=lambda axes: tuple(activation[axis] for axis in axes) != other_side)
         places = np.arange(size).reshape(activation)
-        for axes in dict.fromkeys([*moved, *(axis_orders(n) if n < 4 else ())]):
+        for axes in dict.fromkeys(moved):
             index = places.transpose(axes).ravel()
             for order in (index, np.argsort(index)):
                 if np.array_equal(order, np.arange(size)) or any(np.array_equal(order, before) for before in tried):

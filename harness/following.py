@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +15,7 @@ from harness.activations import Aligned
 from harness.case import PRECISIONS, Precision
 from harness.comparing import Measures, compare_tensors
 from harness.feeding import Feed
+from harness.judging import K
 from harness.layout import Kind, Layout, Quantity, Shape
 from harness.pairing import Pairing
 from harness.recipe import Batch, Forced, Parameter, Record, State
@@ -156,25 +159,40 @@ def parameters_of(side: Side) -> list[str]:
 # --- steps ------------------------------------------------------------------------------------------------------
 
 
-def take(side: Follower, step: int) -> Taken:
-    """The next step of a side in both precisions."""
-    before = side.states()
+def take(side: Follower, step: int, before: States) -> Taken:
+    """The next step of a side in both precisions; before: its states."""
     batches = side.batches(step)
     return Taken(before=before, records={p: _step(side, p, batches[p], None) for p in PRECISIONS})
 
 
-def retake(
-    side: Follower, states: States, batches: Mapping[Precision, Batch], forced: Mapping[Precision, Forced] | None = None
-) -> Taken:
-    """A step from other states; the side goes on afterwards as if nothing had happened."""
-    now = side.states()
+def states_after(side: Follower, taken: Taken) -> States:
+    """The states behind a side's last step."""
+    after: dict[Precision, State] = {p: s for p in PRECISIONS if (s := taken.records[p].after) is not None}
+    return after if len(after) == len(PRECISIONS) else side.states()
+
+
+@contextmanager
+def aside(*sides: Follower) -> Iterator[None]:
+    """Within, steps may be taken again from any state; the sides go on afterwards as if nothing had happened."""
+    now = [side.states() for side in sides]
     try:
-        side.load(states)
-        records: dict[Precision, Record] = {
-            p: _step(side, p, batches[p], forced[p] if forced else None) for p in PRECISIONS
-        }
+        yield
     finally:
-        side.load(now)
+        for side, states in zip(sides, now, strict=True):
+            side.load(states)
+
+
+def retake(
+    side: Follower,
+    states: States,
+    batches: Mapping[Precision, Batch],
+    forced: Mapping[Precision, Forced] | None = None,
+) -> Taken:
+    """A step from other states; only within `aside`."""
+    side.load(states)
+    records: dict[Precision, Record] = {
+        p: _step(side, p, batches[p], forced[p] if forced else None) for p in PRECISIONS
+    }
     return Taken(before=states, records=records)
 
 
@@ -211,7 +229,7 @@ def pulling(sides: tuple[Follower, Follower], plan: Plan, records: tuple[Record,
 def measures_of(plan: Plan, reference: Taken, candidate: Taken) -> Measures:
     """Every quantity of a step of both sides, measured."""
     tensors = list(_tensors(plan, reference, candidate))
-    return compare_tensors(_layout(plan, [four[0].shape for four in tensors]), tensors)
+    return compare_tensors(_layout_of(plan.compared, [four[0].shape for four in tensors]), tensors)
 
 
 def _tensors(plan: Plan, reference: Taken, candidate: Taken) -> Iterator[list[np.ndarray]]:
@@ -274,10 +292,10 @@ def _or_zero(gradient: np.ndarray | None, parameter: np.ndarray) -> np.ndarray:
     return np.zeros_like(parameter) if gradient is None else gradient
 
 
-def _layout(plan: Plan, shapes: Sequence[Shape]) -> Layout:
-    """The plan as a layout, so that measures and judgement read as those of a case do."""
+def _layout_of(compared: Sequence[Compared], shapes: Sequence[Shape]) -> Layout:
+    """What is compared as a layout, so that measures and judgement read as those of a case do."""
     quantities, start = [], 0
-    for quantity, shape in zip(plan.compared, shapes, strict=True):
+    for quantity, shape in zip(compared, shapes, strict=True):
         tensor = quantity.link.name if quantity.link else quantity.reference
         quantities.append(
             Quantity(name=quantity.name, kind=quantity.kind, tensor=tensor, shape=shape, start=start, batched=False)
@@ -300,23 +318,49 @@ def _layout(plan: Plan, shapes: Sequence[Shape]) -> Layout:
 # --- from one side to the other ---------------------------------------------------------------------------------
 
 
-def mapped(plan: Plan, states: States, onto: States) -> dict[Precision, State]:
-    """The reference's states in the candidate's names and layouts. What has no counterpart stays as in `onto`, and so
-    do parameters that began apart: that they differ is the candidate's own doing."""
-    return {precision: _mapped(plan, states[precision], onto[precision]) for precision in PRECISIONS}
+def mapped(plan: Plan, states: States, onto: States, keep: Collection[str] = ()) -> dict[Precision, State]:
+    """The reference's states in the candidate's names and layouts.
+
+    What has no counterpart stays as in `onto`, and so do parameters that began apart and the slots named in `keep`
+    (`slot:parameter`): that they differ is the candidate's own doing.
+    """
+    return {precision: _mapped(plan, states[precision], onto[precision], keep) for precision in PRECISIONS}
 
 
-def _mapped(plan: Plan, state: State, onto: State) -> State:
+def _mapped(plan: Plan, state: State, onto: State, keep: Collection[str]) -> State:
     values = {name: array.copy() for name, array in onto.values.items()}
     slots = {slot: {name: array.copy() for name, array in of.items()} for slot, of in onto.slots.items()}
     for link in plan.pairing.links:
-        if not link.expected:
-            continue
-        put_value(link.candidate, values, see_value(link.reference, state.values))
+        if link.expected:
+            put_value(link.candidate, values, see_value(link.reference, state.values))
         for slot, of in slots.items():
-            if _has_slot(state, slot, link.reference) and _has_slot(onto, slot, link.candidate):
-                put_gradient(link.candidate, of, _seen_gradient(link.reference, state.slots[slot]))
+            if f"{slot}:{link.name}" not in keep and _has_slot(onto, slot, link.candidate):
+                canonical = _held(link.reference, state, slot)
+                if canonical is not None:
+                    put_gradient(link.candidate, of, canonical)
     return State(values=values, slots=slots, count=state.count)
+
+
+def _held(side: Side, state: State, slot: str) -> np.ndarray | None:
+    return see_gradient(side, state.slots.get(slot, {}))
+
+
+def slots_apart(plan: Plan, reference: States, candidate: States) -> set[str]:
+    """Slots (`slot:parameter`) that differ by more than rounding; one that is not there yet is 0."""
+    apart = set()
+    names = dict.fromkeys([*reference["float64"].slots, *candidate["float64"].slots])
+    for slot, link in itertools.product(names, plan.pairing.links):
+        pairs = [
+            [_held(link.reference, reference[p], slot), _held(link.candidate, candidate[p], slot)] for p in PRECISIONS
+        ]
+        if all(one is None and other is None for one, other in pairs):
+            continue
+        shape = see_value(link.reference, reference["float64"].values).shape
+        four = [np.zeros(shape) if s is None else s for s in (pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1])]
+        layout = _layout_of([Compared(kind="slot", name=slot, reference="", candidate="")], [shape])
+        if not compare_tensors(layout, [four]).ratio[0, 0] <= K:
+            apart.add(f"{slot}:{link.name}")
+    return apart
 
 
 def forced_by(plan: Plan, reference: Taken, candidate: Taken) -> dict[Precision, Forced]:

@@ -60,10 +60,12 @@ class Work:
     candidate: Model
     links: list[Link] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
 
     def add(self, link: Link) -> None:
-        if link.name in {one.name for one in self.links}:
+        if link.name in self.names:
             link = replace(link, name=f"{link.name} ({link.candidate.parameter})")
+        self.names.add(link.name)
         self.links.append(link)
         for side, model in ((link.reference, self.reference), (link.candidate, self.candidate)):
             model.used.update({side.parameter, *(added.parameter for added in side.added)})
@@ -127,13 +129,17 @@ def link_parameters(work: Work, reference: Parameter, candidate: Parameter) -> N
     views = layout(work, reference, candidate)
     if views is None:
         return
-    arrays = work.reference.values[reference.name], see(views[1], work.candidate.values[candidate.name])
-    link = replace(link, candidate=Side(parameter=candidate.name, view=views[1]))
-    if equal(*arrays):
-        work.add(replace(link, how="value" if informative(arrays[0]) else "structure", expected=True))
+    check_link(work, replace(link, candidate=Side(parameter=candidate.name, view=views[1])))
+
+
+def check_link(work: Work, link: Link) -> None:
+    """Add a link with whether the values agree through it."""
+    own, theirs = see_value(link.reference, work.reference.values), see_value(link.candidate, work.candidate.values)
+    if equal(own, theirs):
+        work.add(replace(link, how="value" if informative(own) else "structure", expected=True))
     else:
         work.add(link)
-        work.notes.append(_unequal(link, *arrays))
+        work.notes.append(_unequal(link, own, theirs))
 
 
 def layout(work: Work, reference: Parameter, candidate: Parameter) -> tuple[View, View] | None:
@@ -168,7 +174,8 @@ def judge_link(work: Work, link: Link, reference: Piece, candidate: Piece) -> No
     if telling and fingerprint(own) == fingerprint(theirs):
         link, note = _rearranged(work, link, reference, candidate, own, theirs)
     else:
-        note = (telling and _elsewhere(work, link, fingerprint(own))) or _unequal(link, own, theirs)
+        note = _elsewhere(work, link, own) if telling else _exchanged(work, link, own, theirs)
+        note = note or _unequal(link, own, theirs)
     work.add(link)
     if note:
         work.notes.append(note)
@@ -215,12 +222,35 @@ def _loaded(link: Link, cause: str, view: View | None, how: str = "") -> Note:
     return Note(parameter=link.name, cause=cause, text=text, view=view)
 
 
-def _elsewhere(work: Work, link: Link, mark: int) -> Note | None:
+def _elsewhere(work: Work, link: Link, own: np.ndarray) -> Note | None:
     """The values that a parameter should hold, found in another one."""
+    mark = fingerprint(own)
     holders = [name for name, other in work.candidate.marks.items() if other == mark]
-    if not holders:
-        return None
-    text = f"the values of {link.name} are in {holders[0]} instead of {link.candidate.parameter}"
+    return _misplaced(link, holders[0]) if holders else None
+
+
+def _exchanged(work: Work, link: Link, own: np.ndarray, theirs: np.ndarray) -> Note | None:
+    """Two roles of one layer that hold each other's constant: the zeros of means, the ones of variances."""
+    layers = (
+        work.reference.parameters[link.reference.parameter].layer,
+        work.candidate.parameters[link.candidate.parameter].layer,
+    )
+    ours = [
+        p.role
+        for p in work.reference.parameters.values()
+        if p.layer == layers[0] and p.role and equal(work.reference.values[p.name], theirs)
+    ]
+    held = [
+        p
+        for p in work.candidate.parameters.values()
+        if p.layer == layers[1] and equal(work.candidate.values[p.name], own)
+    ]
+    holders = [p.name for p in held if p.role in ours]
+    return _misplaced(link, holders[0]) if holders else None
+
+
+def _misplaced(link: Link, holder: str) -> Note:
+    text = f"the values of {link.name} are in {holder} instead of {link.candidate.parameter}"
     return Note(parameter=link.name, cause="weight-order-mismatch", text=text)
 
 

@@ -4,13 +4,14 @@ part, as a sum, at last by shape, place and name."""
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.aligning import similarity
 from harness.evidence import find_block, find_map, fingerprint, informative
-from harness.linking import Model, Note, Work, link_parameters
+from harness.linking import Model, Note, Work, check_link, link_parameters
 from harness.recipe import Parameter
-from harness.structure import GATES, guess
+from harness.structure import GATES, Piece, Unit, guess, plain_kind
 from harness.views import Link, Side, View, see
 
 
@@ -20,8 +21,8 @@ def link_rest(work: Work) -> None:
     _by_value(work)
     for whole, part in ((work.reference, work.candidate), (work.candidate, work.reference)):
         _by_block(work, whole, part)
-    _by_shape(work)
     _tied(work)
+    _by_shape(work)
 
 
 def _by_value(work: Work) -> None:
@@ -72,39 +73,36 @@ def _sums(work: Work) -> None:
     """torch's two biases of an RNN against one."""
     for model, other in ((work.reference, work.candidate), (work.candidate, work.reference)):
         marks = _marked(other)
-        for unit in model.units:
-            for way in ("", "_reverse"):
-                pair = [unit.pieces.get(f"{role}{way}") for role in ("bias", "recurrent_bias")]
-                if unit.op not in GATES or pair[0] is None or pair[1] is None or pair[0].part:
-                    continue
-                first, second = pair[0].parameter.name, pair[1].parameter.name
-                total = model.values[first] + model.values[second]
-                whole = marks.get(fingerprint(total), []) if informative(total) else []
-                apart = model.marks.get(first) in marks and model.marks.get(second) in marks
-                if not whole or apart or {first, second} & model.used:
-                    continue
-                found = find_map(total, other.values[whole[0]])
-                if found is None or (model is work.candidate and found.order is not None):
-                    continue
-                one = Side(parameter=whole[0], view=found)
-                two = Side(parameter=first, view=View(), added=(Side(parameter=second, view=View()),))
-                if model is work.reference:
-                    link = Link(name=f"{first} + {second}", reference=two, candidate=one, how="value", expected=True)
-                else:
-                    shape = other.values[whole[0]].shape
-                    two = Side(
-                        parameter=first,
-                        view=View(result=shape),
-                        added=(Side(parameter=second, view=View(result=shape)),),
-                    )
-                    link = Link(
-                        name=whole[0],
-                        reference=Side(parameter=whole[0], view=View()),
-                        candidate=two,
-                        how="value",
-                        expected=True,
-                    )
-                work.add(link)
+        for pair in [pair for unit in model.units for pair in _two_biases(unit)]:
+            first, second = (piece.parameter.name for piece in pair)
+            total = model.values[first] + model.values[second]
+            whole = marks.get(fingerprint(total), []) if informative(total) else []
+            apart = model.marks.get(first) in marks and model.marks.get(second) in marks
+            found = find_map(total, other.values[whole[0]]) if whole and not apart else None
+            if found is None or {first, second, whole[0]} & (model.used | other.used):
+                continue
+            if model is work.reference:
+                sides = _sum(first, second, View()), Side(parameter=whole[0], view=found)
+            elif other.values[whole[0]].size == total.size and found.order is None:
+                sides = (
+                    Side(parameter=whole[0], view=View()),
+                    _sum(first, second, View(result=other.values[whole[0]].shape)),
+                )
+            else:
+                continue
+            name = " + ".join([sides[0].parameter, *(added.parameter for added in sides[0].added)])
+            check_link(work, Link(name=name, reference=sides[0], candidate=sides[1], how="value", expected=True))
+
+
+def _two_biases(unit: Unit) -> Iterator[tuple[Piece, Piece]]:
+    for way in ("", "_reverse"):
+        one, two = (unit.pieces.get(f"{role}{way}") for role in ("bias", "recurrent_bias"))
+        if unit.op in GATES and one and two and not one.part:
+            yield one, two
+
+
+def _sum(first: str, second: str, view: View) -> Side:
+    return Side(parameter=first, view=view, added=(Side(parameter=second, view=view),))
 
 
 def _by_block(work: Work, whole: Model, part: Model) -> None:
@@ -116,56 +114,47 @@ def _by_block(work: Work, whole: Model, part: Model) -> None:
     for parameter in [one for one in whole.free() if one.name in whole.marks]:
         array = whole.values[parameter.name]
         sizes = {size: list(marks) for size, marks in wanted.items() if size < array.size}
-        if not sizes:
-            continue
-        for place, mark in list(find_block(array, sizes)):
-            piece = wanted[see(View(part=place), array).size][mark]
-            if piece.name in part.used:
-                continue
-            if _link_block(work, whole, parameter, place, piece):
+        covered = 0
+        for place, mark in list(find_block(array, sizes)) if sizes else ():
+            block = see(View(part=place), array)
+            piece = wanted[block.size][mark]
+            forward = whole is work.reference
+            own, theirs = (block, part.values[piece.name]) if forward else (part.values[piece.name], block)
+            view = None if piece.name in part.used else find_map(own, theirs)
+            if view is not None:
+                covered += block.size
+                _link_part(work, parameter, place, piece, view, forward)
                 _follow(work, whole, part, parameter, place, piece)
+        if 0 < covered < array.size:
+            text = f"{parameter.name}: {array.size - covered} of its {array.size} values are nowhere on the other side"
+            work.notes.append(Note(parameter=parameter.name, cause="", text=text))
 
 
-def _link_block(work: Work, whole: Model, parameter: Parameter, place: tuple[slice, ...], piece: Parameter) -> bool:
-    block = see(View(part=place), whole.values[parameter.name])
-    at = ", ".join(":" if one == slice(None) else f"{one.start}:{one.stop}" for one in place)
-    if whole is work.reference:
-        found = find_map(block, work.candidate.values[piece.name])
-        own, theirs = (
-            Side(parameter=parameter.name, view=View(part=place)),
-            found and Side(parameter=piece.name, view=found),
-        )
-        name = f"{parameter.name}[{at}]"
+def _link_part(
+    work: Work, whole: Parameter, place: tuple[slice, ...], piece: Parameter, view: View, forward: bool
+) -> None:
+    """Link a part of one side's parameter and a whole one of the other; forward: the first is the reference's."""
+    if forward:
+        at = ", ".join(":" if one == slice(None) else f"{one.start}:{one.stop}" for one in place)
+        name = f"{whole.name}[{at}]"
+        sides = Side(parameter=whole.name, view=View(part=place)), Side(parameter=piece.name, view=view)
     else:
-        found = find_map(work.reference.values[piece.name], block)
-        own, theirs = (
-            Side(parameter=piece.name, view=View()),
-            found and Side(parameter=parameter.name, view=replace(found, part=place)),
-        )
         name = piece.name
-    if theirs:
-        work.add(Link(name=name, reference=own, candidate=theirs, how="value", expected=True))
-    return theirs is not None
+        sides = Side(parameter=piece.name, view=View()), Side(parameter=whole.name, view=replace(view, part=place))
+    check_link(work, Link(name=name, reference=sides[0], candidate=sides[1], how="value", expected=True))
 
 
 def _follow(
-    work: Work, whole: Model, part: Model, parameter: Parameter, place: tuple[slice, ...], piece: Parameter
+    work: Work, whole: Model, part: Model, kernel: Parameter, place: tuple[slice, ...], piece: Parameter
 ) -> None:
     """The bias of a fused layer, without values that tell, beside the part of its kernel."""
-    axis = len(place) - 1
-    for bias in [one for one in whole.parameters.values() if one.layer == parameter.layer and len(one.shape) == 1]:
-        if bias.name in whole.marks or bias.shape[0] != parameter.shape[axis]:
-            continue
-        wide = place[axis].stop - place[axis].start
-        for other in part.free():
-            if other.layer == piece.layer and other.shape == (wide,) and other.name not in part.marks:
-                rows = (place[axis],)
-                sides = [Side(parameter=bias.name, view=View(part=rows)), Side(parameter=other.name, view=View())]
-                name = f"{bias.name}[{rows[0].start}:{rows[0].stop}]" if whole is work.reference else other.name
-                one, two = sides if whole is work.reference else sides[::-1]
-                same = whole.values[bias.name].flat[0] == part.values[other.name].flat[0]
-                work.add(Link(name=name, reference=one, candidate=two, how="structure", expected=bool(same)))
-                break
+    rows = place[-1]
+    wide = rows.stop - rows.start, kernel.shape[len(place) - 1]
+    fused = [p for p in whole.parameters.values() if p.layer == kernel.layer and p.shape == wide[1:]]
+    single = [p for p in part.free() if p.layer == piece.layer and p.shape == wide[:1]]
+    fused, single = ([p for p in side if p.name not in model.marks] for side, model in ((fused, whole), (single, part)))
+    if len(fused) == len(single) == 1:
+        _link_part(work, fused[0], (rows,), single[0], View(), whole is work.reference)
 
 
 def _by_shape(work: Work) -> None:
@@ -201,7 +190,8 @@ def _partners(work: Work) -> dict[str, list[Parameter]]:
 
 def _score(reference: Parameter, candidate: Parameter, partners: dict[str, list[Parameter]]) -> float:
     """How much speaks for a pair; -1 and less where roles contradict."""
-    if reference.role and candidate.role and reference.role != candidate.role:
+    families = {_family(reference), _family(candidate)}
+    if len(families - {""}) > 1:
         return -2.0
     near = [_kinship(candidate, partner) for partner in partners.get(reference.layer, ())]
     return max(near, default=0.0) + similarity(reference.name, candidate.name)
@@ -209,3 +199,9 @@ def _score(reference: Parameter, candidate: Parameter, partners: dict[str, list[
 
 def _kinship(candidate: Parameter, partner: Parameter) -> float:
     return 2.0 * (bool(candidate.layer) and candidate.layer == partner.layer) + similarity(candidate.name, partner.name)
+
+
+def _family(parameter: Parameter) -> str:
+    """What a role is beyond doubt: a kernel, a shift, or by its own name."""
+    role = plain_kind(parameter).role.removesuffix("_reverse")
+    return "bias" if role == "beta" else "kernel" if role == "embeddings" else role.rpartition("_")[2]

@@ -6,16 +6,19 @@ state. What still differs is the block's own; what does not was inherited, or wa
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.activations import Aligned
 from harness.case import PRECISIONS, Precision
 from harness.comparing import EPS32, SHRINK, Measures
 from harness.following import Follower, Plan, Taken, forced_by, mapped, measures_of, retake, shown
 from harness.judging import K
 from harness.leaking import leaking_call, leaking_rule
 from harness.recipe import Batch, Forced, State
+from harness.views import View, put
 
 SAMPLES = 3
 NEARBY = 2.0**-9
@@ -40,20 +43,28 @@ class Own:
 
 
 def own_errors(
-    plan: Plan, sides: tuple[Follower, Follower], step: int, reference: Taken, candidate: Taken, measures: Measures
+    plan: Plan,
+    sides: tuple[Follower, Follower],
+    step: int,
+    reference: Taken,
+    candidate: Taken,
+    measures: Measures,
+    keep: Collection[str],
+    known: Collection[str],
 ) -> Own:
-    """Take the candidate's step again on the reference's values; confirm what differs at points nearby."""
+    """Take the candidate's step again on the reference's values; confirm what differs at points nearby. keep: the slots
+    that stay the candidate's own. known: quantities that need no more confirmation."""
     batches = sides[0].batches(step), sides[1].batches(step)
     forced = forced_by(plan, reference, candidate)
-    alone = retake(sides[1], mapped(plan, reference.before, candidate.before), batches[1], forced)
+    alone = retake(sides[1], mapped(plan, reference.before, candidate.before, keep), batches[1], forced)
     own = measures_of(plan, reference, alone)
     own.noise_candidate = np.fmax(own.noise_candidate, measures.noise_candidate)
     loud = np.array([quantity.kind not in SILENT for quantity in plan.compared])
     alarms = (~(own.ratio <= K)[0]) & loud
     because = np.full(len(loud), "", dtype=object)
-    if not alarms.any():
+    if all(plan.compared[i].name in known for i in np.flatnonzero(alarms).tolist()):
         return Own(measures=own, different=alarms, because=because)
-    near = [_nearby(plan, sides, step, reference, candidate, seed) for seed in range(SAMPLES)]
+    near = [_nearby(plan, sides, step, reference, candidate, keep, seed) for seed in range(SAMPLES)]
     with np.errstate(invalid="ignore"):
         own.spread[0] = np.max([m.noise[0] * SHRINK for m in near], axis=0)
         alarms &= ~(own.ratio <= K)[0]
@@ -90,14 +101,20 @@ def _itself(reference: Taken, precision: Precision) -> Forced:
 
 
 def _nearby(
-    plan: Plan, sides: tuple[Follower, Follower], step: int, reference: Taken, candidate: Taken, seed: int
+    plan: Plan,
+    sides: tuple[Follower, Follower],
+    step: int,
+    reference: Taken,
+    candidate: Taken,
+    keep: Collection[str],
+    seed: int,
 ) -> Measures:
     """The same comparison where every float input and parameter has moved a little, on both sides alike."""
     start = _moved_state(reference.before["float64"], seed)
     before: dict[Precision, State] = {precision: _as(start, precision) for precision in PRECISIONS}
     batches = [_moved_batches(side, step, seed) for side in sides]
     there = retake(sides[0], before, batches[0])
-    states = mapped(plan, before, candidate.before)
+    states = mapped(plan, before, candidate.before, keep)
     return measures_of(plan, there, retake(sides[1], states, batches[1], forced_by(plan, there, candidate)))
 
 
@@ -150,3 +167,78 @@ def _float32_inside(plan: Plan, i: int, reference: Taken, alone: Taken, own: Mea
     grids = [bool((v == v.astype(np.float32)).all()) for v in _pair(plan, i, reference, alone, "float64")]
     within = own.d64[0, i] <= K * (own.noise[0, i] + EPS32 * own.size[0, i])
     return grids[0] != grids[1] and bool(own.size_candidate[0, i] > 0) and bool(within)
+
+
+def missing_block(
+    plan: Plan, sides: tuple[Follower, Follower], step: int, reference: Taken, candidate: Taken, own: Own, i: int
+) -> tuple[str, str] | None:
+    """A block that one side has and the other lacks right before an activation that differs by itself, as the names of
+    the two sides; None where that does not explain the difference."""
+    quantity = plan.compared[i]
+    refs, cands = (list(taken.records["float64"].activations) for taken in (reference, candidate))
+    partners = {pair.reference: pair for pair in plan.alignment}, {pair.candidate: pair for pair in plan.alignment}
+    behind, extra = (
+        _walk_back(refs, quantity.reference, partners[0]),
+        _walk_back(cands, quantity.candidate, partners[1]),
+    )
+    forced = forced_by(plan, reference, candidate)
+    if extra[1] is not None:
+        fed = partners[1][extra[1]]
+        for name in behind[0]:
+            if _size(reference, name) == _size(reference, fed.reference):
+                values: dict[Precision, np.ndarray] = {
+                    p: _put(fed.view, candidate, fed.candidate, reference, name, p) for p in PRECISIONS
+                }
+                if _explains(plan, sides, step, reference, candidate, own, i, forced, fed.candidate, values):
+                    return name, fed.candidate
+    if behind[1] is not None:
+        fed = partners[0][behind[1]]
+        for name in extra[0]:
+            shapes = [candidate.records["float64"].activations[n].shape for n in (name, fed.candidate)]
+            if shapes[0] == shapes[1]:
+                same: dict[Precision, np.ndarray] = {p: forced[p].activations[fed.candidate] for p in PRECISIONS}
+                if _explains(plan, sides, step, reference, candidate, own, i, forced, name, same):
+                    return name, name
+    return None
+
+
+def _walk_back(names: list[str], start: str, partners: Mapping[str, Aligned]) -> tuple[list[str], str | None]:
+    """The names right before one, the nearest first, up to the first that has a partner, and that one."""
+    free = []
+    for name in reversed(names[: names.index(start)]):
+        if name in partners:
+            return free, name
+        free.append(name)
+    return free, None
+
+
+def _size(taken: Taken, name: str) -> int:
+    return taken.records["float64"].activations[name].size
+
+
+def _put(view: View, candidate: Taken, target: str, reference: Taken, name: str, precision: Precision) -> np.ndarray:
+    values = np.empty(candidate.records[precision].activations[target].shape, precision)
+    put(view, values, reference.records[precision].activations[name])
+    return values
+
+
+def _explains(
+    plan: Plan,
+    sides: tuple[Follower, Follower],
+    step: int,
+    reference: Taken,
+    candidate: Taken,
+    own: Own,
+    i: int,
+    forced: Mapping[Precision, Forced],
+    name: str,
+    values: Mapping[Precision, np.ndarray],
+) -> bool:
+    """Whether the difference of quantity i vanishes once the candidate's activation `name` has these values."""
+    instead: dict[Precision, Forced] = {
+        p: replace(forced[p], activations={**forced[p].activations, name: values[p]}) for p in PRECISIONS
+    }
+    states = mapped(plan, reference.before, candidate.before)
+    again = retake(sides[1], states, sides[1].batches(step), instead)
+    one, other = shown(plan.compared[i], reference, again)
+    return bool(np.abs(one - other).max() <= K * own.measures.budget[0, i])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from harness.evidence import equal, fingerprint, informative
 from harness.linking import Model, Note, Work, layout, link_units
 from harness.loose import link_rest
 from harness.recipe import Parameter
-from harness.structure import Piece, units
+from harness.structure import Piece, Unit, kin, plain_kind, units
 from harness.views import Link, Side, View, put, put_value, see, see_value
 
 
@@ -41,6 +42,7 @@ def pair_parameters(
     (with the order of the candidate's axes), which win. Raises HarnessError for given names or axes that do not fit.
     """
     given = given or {}
+    reference, candidate = _pairable(reference, values_reference), _pairable(candidate, values_candidate)
     for name, sides in (("reference", (reference, values_reference)), ("candidate", (candidate, values_candidate))):
         if absent := [parameter.name for parameter in sides[0] if parameter.name not in sides[1]]:
             raise HarnessError(f"{name} parameter {absent[0]} has no value; give one for each parameter")
@@ -80,6 +82,13 @@ def transfer_values(
     return moved
 
 
+def _pairable(parameters: Sequence[Parameter], values: Mapping[str, np.ndarray]) -> list[Parameter]:
+    """Parameters but for a framework's own counters and seeds (torch's `num_batches_tracked`)."""
+    return [
+        p for p in parameters if not p.buffer or p.name not in values or np.asarray(values[p.name]).dtype.kind == "f"
+    ]
+
+
 def _model(parameters: Sequence[Parameter], values: Mapping[str, np.ndarray], given: set[str]) -> Model:
     rest = [parameter for parameter in parameters if parameter.name not in given]
     found = units(rest)
@@ -117,7 +126,10 @@ def _given(work: Work, name: str, other: str, axes: tuple[int, ...] | None) -> N
 
 def _by_layer(work: Work) -> None:
     """Link the layers of known kind."""
-    own, theirs = work.reference.units, work.candidate.units
+    own, theirs = (
+        [unit for unit in model.units if not _held_loosely(model, unit, other)]
+        for model, other in ((work.reference, work.candidate), (work.candidate, work.reference))
+    )
     pairs, choices = matched_units(own, theirs, work.reference.marks, work.candidate.marks)
     for r, c in pairs:
         link_units(work, own[r], theirs[c])
@@ -128,6 +140,14 @@ def _by_layer(work: Work) -> None:
             f"{own[r].layer} is taken for {theirs[chosen[r]].layer}; by kind, sizes and values {names} would do as well"
         )
         work.notes.append(Note(parameter=own[r].parameters[0].name, cause="", text=text))
+
+
+def _held_loosely(model: Model, unit: Unit, other: Model) -> bool:
+    """Whether the other side holds a layer's largest values in another kind of layer: it is no partner by structure."""
+    largest = max(unit.pieces.values(), key=lambda piece: math.prod(piece.shape))
+    mark = model.marks.get(label(largest))
+    holders = [parameter for parameter in other.parameters.values() if mark and other.marks.get(parameter.name) == mark]
+    return bool(holders) and not any(kin(unit.op, plain_kind(holder).op) for holder in holders)
 
 
 def _unmatched(model: Model) -> list[Note]:

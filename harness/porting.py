@@ -50,7 +50,7 @@ def compare(
     if steps < 0:
         raise HarnessError(f"steps is {steps}; give 0 (inference only) or more")
     fed = feeds(recipes, x, y, steps, batch_size, batches, sample_weight)
-    kinds = tuple(framework_of(recipe) for recipe in recipes)
+    kinds = tuple(registry.framework_of(recipe) for recipe in recipes)
     names = [recipe.name or kind for recipe, kind in zip(recipes, kinds, strict=True)]
     if names[0] == names[1]:
         names = [f"{name} ({role})" for name, role in zip(names, ("reference", "candidate"), strict=True)]
@@ -72,7 +72,7 @@ def transfer(reference: Any, candidate: Any) -> Pairing:
     Raises HarnessError where a parameter of the candidate has no counterpart.
     """
     recipes = _recipe(reference), _recipe(candidate)
-    kinds = [framework_of(recipe) for recipe in recipes]
+    kinds = [registry.framework_of(recipe) for recipe in recipes]
     watched = [registry.models(k).watch(r, "float32", True) for k, r in zip(kinds, recipes, strict=True)]
     values = [w.state().values for w in watched]
     pairing = pair_parameters(watched[0].parameters, watched[1].parameters, values[0], values[1])
@@ -87,18 +87,3 @@ def transfer(reference: Any, candidate: Any) -> Pairing:
 
 def _recipe(model: Any) -> Recipe:
     return model if isinstance(model, Recipe) else Recipe(model=model)
-
-
-def framework_of(recipe: Recipe) -> str:
-    """The framework whose model it is, told by its classes' modules; a function with params is JAX's."""
-    roots = {cls.__module__.partition(".")[0] for cls in type(recipe.model).__mro__}
-    if "torch" in roots:
-        return "pytorch"
-    if "keras" in roots:
-        return "keras"
-    if callable(recipe.model) and recipe.params is not None:
-        return "jax"
-    raise HarnessError(
-        f"a {type(recipe.model).__name__} is no model that can be compared; give a torch.nn.Module, a keras.Model, "
-        "or a JAX function apply(params, x) as harness.side(apply, params=...)"
-    )

@@ -15,6 +15,7 @@ keras/src/layers/attention/multi_head_attention.py: query kernel (E, heads, key)
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -68,19 +69,30 @@ class Unit:
         return list({piece.parameter.name: piece.parameter for piece in self.pieces.values()}.values())
 
 
+def plain_kind(parameter: Parameter) -> Parameter:
+    """A parameter as one of a layer that is no compound: of an RNN's level (`kernel_l1`), of a separable convolution's
+    two halves."""
+    role = re.sub(r"_l\d+$", "", parameter.role)
+    if parameter.op != "SeparableConv":
+        return parameter if role == parameter.role else replace(parameter, role=role)
+    depthwise = role.startswith("depthwise")
+    return replace(parameter, op="DepthwiseConv" if depthwise else "Conv", role="kernel" if depthwise else role)
+
+
 def units(parameters: Sequence[Parameter]) -> list[Unit]:
     """The layers of known kind in order of definition; parameters of unknown op or role belong to none."""
     found: list[Unit] = []
-    latest: dict[str, Unit] = {}
-    for parameter in parameters:
+    latest: dict[tuple[str, str], Unit] = {}
+    for parameter in map(plain_kind, parameters):
         if not (parameter.op and parameter.role):
             continue
         pieces = {piece.key: piece for piece in _pieces(parameter)}
-        unit = latest.get(parameter.layer) or (found[-1] if found and _one_layer(found[-1], parameter) else None)
-        if unit is None or unit.op != parameter.op or unit.pieces.keys() & pieces.keys():
+        place = parameter.layer, parameter.op
+        unit = latest.get(place) or (found[-1] if found and _one_layer(found[-1], parameter) else None)
+        if unit is None or unit.pieces.keys() & pieces.keys():
             unit = Unit(op=parameter.op, layer=parameter.layer, pieces={})
             found.append(unit)
-        latest[parameter.layer] = unit
+        latest[place] = unit
         unit.pieces.update(pieces)
     return found
 

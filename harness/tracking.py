@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,21 @@ from harness.activations import align_activations
 from harness.case import PRECISIONS, Precision
 from harness.comparing import EPS64, Measures
 from harness.comparison import Comparison, Divergence
-from harness.following import Follower, Plan, Taken, mapped, measures_of, plan_of, pulling, retake, shown, take
+from harness.following import (
+    Follower,
+    Plan,
+    Taken,
+    aside,
+    mapped,
+    measures_of,
+    plan_of,
+    pulling,
+    retake,
+    shown,
+    slots_apart,
+    states_after,
+    take,
+)
 from harness.judging import (
     BECAUSE,
     CHAOS,
@@ -28,7 +42,7 @@ from harness.judging import (
     is_null,
     judge,
 )
-from harness.owning import SILENT, own_errors
+from harness.owning import SILENT, missing_block, own_errors
 from harness.pairing import Pairing, pair_parameters
 from harness.recipe import Forced, Record
 
@@ -55,29 +69,38 @@ class Tracking:
     rows: list[pd.DataFrame] = field(default_factory=list)
     own: list[Divergence] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    because: dict[str, set[str]] = field(default_factory=dict)
     lost: str = ""
-    ends: dict[str, Any] = field(default_factory=dict)
+    lost_because: str = "chaotic"
+    apart: set[str] = field(default_factory=set)
+    apart_by_rounding: bool = False
 
     def to_the_end(self, steps: int) -> Comparison:
         sides = self.reference, self.candidate
         pairing = _pair(sides, self.parameter_map)
         plan: Plan | None = None
+        states = [side.states() for side in sides]
         for step in range(steps):
-            reference, candidate = (take(side, step) for side in sides)
+            reference, candidate = (take(side, step, before) for side, before in zip(sides, states, strict=True))
+            states = [states_after(side, taken) for side, taken in zip(sides, (reference, candidate), strict=True)]
             if plan is None:
-                plan = _plan(sides, pairing, reference, candidate)
+                with aside(*sides):
+                    plan = _plan(sides, pairing, reference, candidate)
                 if _without_loss(reference) and _without_loss(candidate) and not self.inference:
                     records = reference.records["float64"], candidate.records["float64"]
                     self.reference, self.candidate = sides = pulling(sides, plan, records)
-                    reference, candidate = (
-                        retake(s, t.before, s.batches(0)) for s, t in zip(sides, (reference, candidate), strict=True)
-                    )
+                    reference, candidate = (take(side, 0, before) for side, before in zip(sides, states, strict=True))
                     records = reference.records["float64"], candidate.records["float64"]
                     plan = plan_of(plan.alignment, pairing, sides[0].watched["float64"].parameters, *records)
                 self.notes += [*(note.text for note in pairing.notes), *_left_out(plan, sides)]
             judgement = self._judge(plan, step, reference, candidate)
-            self.rows.append(_frame(plan, step, judgement, reference, candidate))
+            if self._alarmed(plan, judgement):
+                with aside(*sides):
+                    self._explain(plan, step, reference, candidate, judgement)
+            self.rows.append(_frame(plan, step, judgement))
+            if self.apart_by_rounding:
+                states[1] = mapped(plan, states[0], states[1])
+                self.candidate.load(states[1])
+                self.apart_by_rounding = False
         frame = pd.concat(self.rows, ignore_index=True)
         judged = frame[~frame["kind"].isin(["slot"])]
         verdict = max(set(judged["verdict"]), key=VERDICTS.index)
@@ -97,54 +120,60 @@ class Tracking:
     def _judge(self, plan: Plan, step: int, reference: Taken, candidate: Taken) -> Judgement:
         measures = measures_of(plan, reference, candidate)
         judgement = judge(measures, np.zeros(len(plan.compared), bool))
-        alarms = judgement.verdict[0] == DIFFERENT
-        silent = np.array([quantity.kind in SILENT for quantity in plan.compared])
         if self.lost or _chaotic(plan, measures):
             self.lost = self.lost or f"chaotic from step {step} on: rounding has grown to the size of the outputs"
             self.notes.append(self.lost)
-            judgement.mark(judgement.verdict != IDENTICAL, UNDECIDED, "chaotic")
-            return judgement
-        if not (alarms & ~silent).any():
-            return judgement
+            judgement.mark(judgement.verdict != IDENTICAL, UNDECIDED, self.lost_because)
+        return judgement
+
+    def _alarmed(self, plan: Plan, judgement: Judgement) -> bool:
+        return any(
+            v == DIFFERENT and q.kind not in SILENT for v, q in zip(judgement.verdict[0], plan.compared, strict=True)
+        )
+
+    def _explain(self, plan: Plan, step: int, reference: Taken, candidate: Taken, judgement: Judgement) -> None:
+        """Settle the alarms of one step: an own error is a difference, all else was inherited or is rounding."""
+        measures, alarms = judgement.measures, judgement.verdict[0] == DIFFERENT
         sides = self.reference, self.candidate
-        if restless := _restless(plan, sides, step, reference, candidate, measures):
-            self.lost = restless
+        if not self.own and (restless := _restless(plan, sides, step, reference, candidate, measures)):
+            self.lost, self.lost_because = restless, "nondeterministic"
             self.notes.append(restless)
             judgement.mark((0, np.flatnonzero(alarms)), UNDECIDED, "nondeterministic")
-            return judgement
-        own = own_errors(plan, sides, step, reference, candidate, measures)
+            return
+        if not self.own:  # behind a difference the slots follow from it
+            self.apart = slots_apart(plan, reference.before, candidate.before)
+        known = {divergence.name for divergence in self.own}
+        own = own_errors(plan, sides, step, reference, candidate, measures, self.apart, known)
         if own.different.any():
             first = int(np.argmax(own.different))
             early = alarms.copy()
             early[first:] = False
             judgement.mark((0, np.flatnonzero(early)), ROUNDING, "")
             judgement.mark((0, first), DIFFERENT, "")
-            known = {divergence.name for divergence in self.own}
             new = [i for i in np.flatnonzero(own.different).tolist() if plan.compared[i].name not in known]
-            self.own += [_divergence(plan, i, step, own.measures, reference, candidate) for i in new]
-            return judgement
+            found = [_divergence(plan, i, step, own.measures, reference, candidate) for i in new]
+            if found and not self.own and plan.compared[first].kind == "activation":
+                missing = missing_block(plan, sides, step, reference, candidate, own, first)
+                found[0] = _of_missing(found[0], missing) if missing else found[0]
+            self.own += found
+            return
         if self.own:
-            return judgement  # what follows from a difference found before
+            return  # what follows from a difference found before
         reasons = set(own.because) - {""}
         if own.leak:
             self.notes.append(own.leak)
             judgement.mark((0, np.flatnonzero(alarms)), ROUNDING, "leak")
-            self._resynchronise(plan, reference, candidate)
-            return judgement
+            self.apart_by_rounding = True
+            return
         if "one precision" in reasons:
             judgement.mark((0, np.flatnonzero(alarms)), UNDECIDED, "one precision")
             self.notes.append(f"float32 inside one side's float64 run, first at {_first_name(plan, own.because)}")
-            return judgement
+            return
         backward = any(alarms[i] and plan.compared[i].kind.endswith("gradient") for i in range(len(alarms)))
         null = is_null(measures)[0]
         why = "kink" if "kink" in reasons or (backward and not null.any()) else "null" if null.any() else ""
         judgement.mark((0, np.flatnonzero(alarms)), ROUNDING, why)
-        self._resynchronise(plan, reference, candidate)
-        return judgement
-
-    def _resynchronise(self, plan: Plan, reference: Taken, candidate: Taken) -> None:
-        """Rounding was amplified to a real difference of the states: both go on from the reference's."""
-        self.candidate.load(mapped(plan, self.reference.states(), self.candidate.states()))
+        self.apart_by_rounding = True
 
 
 def _pair(sides: tuple[Follower, Follower], given: Mapping[str, Any] | None) -> Pairing:
@@ -235,6 +264,17 @@ def _divergence(plan: Plan, i: int, step: int, measures: Measures, reference: Ta
     return Divergence(place=places[0], candidate_place=places[1], step=step, name=quantity.name, index=index, text=text)
 
 
+def _of_missing(divergence: Divergence, names: tuple[str, str]) -> Divergence:
+    """The place of a block that only one side has, right before the quantity that shows it."""
+    who = "the candidate" if names[0] == names[1] else "the reference"
+    return replace(
+        divergence,
+        place=f"forward:{names[0]}",
+        candidate_place=f"forward:{names[1]}",
+        text=f"{names[0]} is there in {who} alone; {divergence.text}",
+    )
+
+
 def _place(plan: Plan, i: int, side: int) -> str:
     """A cotangent's place is that of the first parameter gradient behind it."""
     quantity = plan.compared[i]
@@ -249,7 +289,7 @@ def _place(plan: Plan, i: int, side: int) -> str:
     return f"{PLACES[quantity.kind]}:{name}"
 
 
-def _frame(plan: Plan, step: int, judgement: Judgement, reference: Taken, candidate: Taken) -> pd.DataFrame:
+def _frame(plan: Plan, step: int, judgement: Judgement) -> pd.DataFrame:
     m = judgement.measures
     size = np.where(m.size > 0, m.size, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):

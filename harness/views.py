@@ -44,7 +44,7 @@ def put(view: View, array: np.ndarray, canonical: np.ndarray) -> None:
     """Write back in place what `see` shows."""
     part = array[view.part] if view.part else array
     inner = part.shape if view.shape is None else view.shape
-    axes = view.axes or tuple(range(len(inner)))
+    axes = tuple(range(len(inner))) if view.axes is None else view.axes
     written = np.asarray(canonical).reshape([inner[axis] for axis in axes])
     if view.order is not None:
         axis, index = view.order
@@ -72,9 +72,11 @@ def meeting(reference: View, reference_shape: Shape, candidate: View, candidate_
     reference's part: the reference's own and the candidate's."""
     own = part_shape(reference.part, reference_shape)
     theirs = part_shape(candidate.part, candidate_shape)
-    inner = reference.shape or own
-    back = tuple(np.argsort(reference.axes or range(len(inner))).tolist())
-    axes = candidate.axes or tuple(range(len(candidate.shape or theirs)))
+    inner = own if reference.shape is None else reference.shape
+    back = tuple(np.argsort(range(len(inner)) if reference.axes is None else reference.axes).tolist())
+    axes = candidate.axes
+    if axes is None:
+        axes = tuple(range(len(theirs if candidate.shape is None else candidate.shape)))
     order = None
     if reference.order or candidate.order:
         axis, index = candidate.order or (0, None)

@@ -131,3 +131,12 @@ def test_forced_values_arrive_in_the_candidates_layout() -> None:
     found = align_activations(record(ONE, X, {}), lambda forced: record(other(), last, forced), ANCHORS)
     values = forced_values(found, record(ONE, X, {}).activations, record(other(), last, {}).activations)
     assert np.array_equal(values["conv2d"], relu(X * 3 + 1).transpose(0, 2, 3, 1))
+
+
+def test_dead_features_keep_the_place_that_the_flattened_axes_give_them() -> None:
+    images = relu(X) * (np.arange(4) != 1)[:, None, None]
+    flat, last = images.reshape(5, -1), images.transpose(0, 2, 3, 1).reshape(5, -1)
+    match = matching_view(flat, last, [(6, 7, 4)])
+    assert match is not None
+    assert match[1].order is not None
+    assert np.array_equal(match[1].order[1], np.arange(168).reshape(6, 7, 4).transpose(2, 0, 1).ravel())

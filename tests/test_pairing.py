@@ -7,7 +7,7 @@ import pytest
 
 from harness.case import HarnessError
 from harness.pairing import Pairing, candidate_maps, pair_parameters, transfer_values
-from harness.views import see, see_value
+from harness.views import put, see, see_value
 from tests.pairing_models import Built, built
 
 RNG = np.random.default_rng(1)
@@ -213,9 +213,33 @@ def test_depthwise_channels_counted_the_other_way(torch_first: bool) -> None:
     assert_found("conv.kernel" if torch_first else "dw.kernel", "conv-groups-order", *sides)
 
 
+NORM: tuple[str, ...] = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def test_swapped_constants_of_a_norm_layer() -> None:
+    fresh = {role: np.full(5, float(role in ("gamma", "moving_variance")), np.float32) for role in NORM}
+    swapped = {**fresh, "moving_mean": fresh["moving_variance"], "moving_variance": fresh["moving_mean"]}
+    pairing = pair(built("pytorch", ("bn", "BatchNorm", fresh)), built("keras", ("norm", "BatchNorm", swapped)))
+    assert causes(pairing) == [
+        ("bn.moving_mean", "weight-order-mismatch"),
+        ("bn.moving_variance", "weight-order-mismatch"),
+    ]
+    zeroed = {**fresh, "gamma": fresh["beta"]}
+    pairing = pair(built("pytorch", ("bn", "BatchNorm", fresh)), built("keras", ("norm", "BatchNorm", zeroed)))
+    assert causes(pairing) == [("bn.gamma", "weights-not-transferred")]
+
+
+def test_counters_are_no_parameters() -> None:
+    arrays = {"gamma": normal(5), "moving_?": np.array(3)}
+    model = built("pytorch", ("bn", "BatchNorm", arrays))
+    other = built("keras", ("bn", "BatchNorm", {"gamma": arrays["gamma"]}))
+    pairing = pair(model, other)
+    assert len(pairing.links) == 1
+    assert pairing.unmatched_reference == ()
+
+
 def test_swapped_roles_of_a_norm_layer() -> None:
-    roles = ("gamma", "beta", "moving_mean", "moving_variance")
-    arrays = dict(zip(roles, (normal(5) for _ in roles), strict=True))
+    arrays = {role: normal(5) for role in NORM}
     swapped = {**arrays, "moving_mean": arrays["moving_variance"], "moving_variance": arrays["moving_mean"]}
     pairing = pair(built("pytorch", ("bn", "BatchNorm", arrays)), built("keras", ("norm", "BatchNorm", swapped)))
     assert causes(pairing) == [
@@ -318,6 +342,48 @@ def test_levels_of_a_stacked_rnn_are_layers() -> None:
     assert pairing.unmatched_reference == pairing.notes == ()
 
 
+def test_levels_named_by_their_roles() -> None:
+    kernel, recurrent = normal(16, 4), normal(16, 4)
+    own = {
+        "kernel": normal(16, 4),
+        "recurrent_kernel": normal(16, 4),
+        "kernel_l1": kernel,
+        "recurrent_kernel_l1": recurrent,
+    }
+    theirs = [
+        {"kernel": own["kernel"].T.copy(), "recurrent_kernel": own["recurrent_kernel"].T.copy()},
+        {
+            "kernel": kernel.reshape(4, 4, 4)[[0, 1, 3, 2]].reshape(16, 4).T.copy(),
+            "recurrent_kernel": recurrent.T.copy(),
+        },
+    ]
+    reference = built("pytorch", ("rnn", "LSTM", own))
+    candidate = built("keras", *((f"lstm_{i}", "LSTM", arrays) for i, arrays in enumerate(theirs)))
+    assert_found("rnn.kernel_l1", "rnn-gate-order", reference, candidate)
+
+
+def test_a_separable_convolution_against_its_halves() -> None:
+    depthwise, pointwise, bias = normal(6, 1, 3, 3), normal(4, 6, 1, 1), normal(4)
+    reference = built(
+        "pytorch",
+        ("depth", "DepthwiseConv", {"kernel": depthwise}),
+        ("point", "Conv", {"kernel": pointwise, "bias": bias}),
+    )
+    right = {
+        "depthwise_kernel": depthwise.reshape(3, 2, 3, 3).transpose(2, 3, 0, 1).copy(),
+        "kernel": pointwise.transpose(2, 3, 1, 0).copy(),
+        "bias": bias,
+    }
+    candidate = built("keras", ("separable", "SeparableConv", right))
+    pairing = pair(reference, candidate)
+    assert [link.expected for link in pairing.links] == [True] * 3
+    assert pairing.notes == ()
+    fresh = built("keras", ("separable", "SeparableConv", {role: normal(*a.shape) for role, a in right.items()}))
+    moved = transfer_values(pair(reference, fresh), reference.values, fresh.parameters, fresh.values)
+    for name, array in moved.items():
+        np.testing.assert_array_equal(array, candidate.values[name])
+
+
 def test_flattened_features_in_another_order_are_right() -> None:
     kernel, bias = normal(5, 3 * 4 * 2), normal(5)
     theirs = kernel.reshape(5, 3, 4, 2).transpose(2, 3, 1, 0).reshape(-1, 5).copy()
@@ -347,27 +413,55 @@ def test_features_made_for_a_reshape_are_right_and_other_orders_are_not() -> Non
 
 @pytest.mark.parametrize("torch_first", [True, False])
 def test_the_flatten_order_is_among_the_maps_to_try(torch_first: bool) -> None:
+    """The weights were copied without regard to the flatten: loaded through the right map they would fit."""
     kernel = normal(5, 3 * 4 * 2)
-    right = kernel.reshape(5, 3, 4, 2).transpose(2, 3, 1, 0).reshape(-1, 5)
     own = built("pytorch", ("fc", "Dense", {"kernel": kernel}))
     theirs = built("keras", ("dense", "Dense", {"kernel": kernel.T.copy()}))
-    one, other, context = (own, theirs, ((3, 4, 2), (4, 2, 3)))
-    if not torch_first:
-        one, other, context = theirs, own, context[::-1]
+    if torch_first:
+        one, other, context = own, theirs, ((3, 4, 2), (4, 2, 3))
+        right = kernel.reshape(5, 3, 4, 2).transpose(2, 3, 1, 0).reshape(24, 5)
+    else:
+        one, other, context = theirs, own, ((4, 2, 3), (3, 4, 2))
+        right = kernel.T.reshape(4, 2, 3, 5).transpose(3, 2, 0, 1).reshape(5, 24)
     link = pair(one, other).links[0]
     assert link.expected
     maps = list(candidate_maps(link, one.parameters[0], other.parameters[0], context))
-    wanted = right.T if torch_first else right
-    own_kernel = one.values[one.parameters[0].name]
-    # the map that shows the rightly flattened kernel as the reference's
-    fixed = {"fc.kernel": np.ascontiguousarray(right.T), "dense.kernel": np.ascontiguousarray(right)}
-    other_array = fixed[other.parameters[0].name]
-    if torch_first:
-        assert any(
-            cause == "flatten-order" and np.array_equal(see(view, other_array), own_kernel) for cause, view in maps
-        )
-    assert [cause for cause, _ in maps].count("flatten-order") >= 2
-    assert wanted.shape == (5, 24) or wanted.shape == (24, 5)
+    fitting = [cause for cause, view in maps if np.array_equal(see(view, right), one.values[link.reference.parameter])]
+    assert fitting == ["flatten-order"]
+    loaded = np.zeros_like(right)
+    view = next(view for cause, view in maps if cause == "flatten-order")
+    put(view, loaded, one.values[link.reference.parameter])
+    np.testing.assert_array_equal(loaded, right)
+
+
+def test_all_maps_to_try_fit_and_differ() -> None:
+    """Sizes are square where they can be: every map shows the shape, none shows what the link or another does."""
+    cases = [
+        ("Dense", "kernel", (6, 6), (6, 6)),
+        ("Conv", "kernel", (4, 4, 3, 3), (3, 3, 4, 4)),
+        ("ConvTranspose", "kernel", (3, 3, 3, 3), (3, 3, 3, 3)),
+        ("DepthwiseConv", "kernel", (6, 1, 3, 3), (3, 3, 3, 2)),
+        ("LSTM", "kernel", (16, 4), (4, 16)),
+        ("GRU", "recurrent_kernel", (12, 4), (4, 12)),
+        ("GRU", "bias_reverse", (12,), (12,)),
+        ("LSTM", "kernel_l1", (4, 1), (1, 4)),
+    ]
+    for op, role, shape, other in cases:
+        own = built("pytorch", ("a", op, {role: normal(*shape)}))
+        theirs = built("keras", ("b", op, {role.removesuffix("_l1"): normal(*other)}))
+        for one, two in ((own, theirs), (theirs, own)):
+            link = pair(one, two).links[0]
+            array = two.values[link.candidate.parameter]
+            seen = [see(link.candidate.view, array)]
+            for cause, view in candidate_maps(link, one.parameters[0], two.parameters[0]):
+                other_seen = see(view, array)
+                assert other_seen.shape == seen[0].shape, (op, cause)
+                assert not any(np.array_equal(other_seen, before) for before in seen), (op, cause)
+                seen.append(other_seen)
+                written = np.zeros_like(array)
+                put(view, written, other_seen)
+                np.testing.assert_array_equal(written, array)
+            assert len(seen) > 1, op
 
 
 def test_fused_attention_against_three_layers() -> None:
@@ -520,3 +614,71 @@ def test_double_precision_values_are_compared_as_float32() -> None:
     theirs = {role: array.astype(np.float64) * (1 + 1e-12) for role, array in theirs.items()}
     pairing = pair(built("pytorch", ("fc", "Dense", own)), built("keras", ("dense", "Dense", theirs)))
     assert all(link.expected for link in pairing.links)
+
+
+def test_a_zero_second_bias_belongs_to_the_one() -> None:
+    own = {
+        "kernel": normal(16, 3),
+        "recurrent_kernel": normal(16, 4),
+        "bias": normal(16),
+        "recurrent_bias": np.zeros(16),
+    }
+    reference = built("pytorch", ("rnn", "LSTM", own))
+    candidate = jax_tree(wx=own["kernel"].T.copy(), wh=own["recurrent_kernel"].T.copy(), b=own["bias"])
+    pairing = pair(reference, candidate)
+    assert [link.name for link in pairing.links][-1] == "rnn.bias + rnn.recurrent_bias"
+    assert pairing.unmatched_reference == ()
+
+
+def test_a_matrix_against_a_convolution_of_one_place() -> None:
+    kernel = normal(5, 4)
+    reference = built("pytorch", ("conv", "Conv", {"kernel": kernel[..., None], "bias": np.zeros(5)}))
+    for shape in ((4, 5), (1, 4, 5)):
+        op = "Dense" if len(shape) == 2 else "Conv"
+        candidate = built("keras", ("layer", op, {"kernel": kernel.T.reshape(shape).copy(), "bias": np.zeros(5)}))
+        for one, other in ((reference, candidate), (candidate, reference)):
+            pairing = pair(one, other)
+            assert len(pairing.links) == 2
+            assert_carried(pairing, one, other)
+            assert all(link.expected for link in pairing.links)
+
+
+def test_a_layer_held_by_a_custom_one_takes_no_other_partner() -> None:
+    one, two = dense_pair(4, 4), dense_pair(4, 4)
+    reference = built("pytorch", ("a", "Dense", one[0]), ("b", "Dense", two[0]))
+    custom = {"?w": one[1]["kernel"], "?b": one[1]["bias"]}
+    candidate = built("keras", ("fresh", "Dense", dense_pair(4, 4)[1]), ("custom", "", custom))
+    pairing = pair(reference, candidate)
+    assert {link.name: link.candidate.parameter for link in pairing.links} == {
+        "a.kernel": "custom.w",
+        "a.bias": "custom.b",
+        "b.kernel": "fresh.kernel",
+        "b.bias": "fresh.bias",
+    }
+
+
+def test_nothing_against_nothing() -> None:
+    pairing = pair_parameters([], [], {}, {})
+    assert pairing.links == pairing.unmatched_reference == pairing.unmatched_candidate == pairing.notes == ()
+    own = built("pytorch", ("a", "Dense", dense_pair(4, 4)[0]))
+    alone = pair_parameters(own.parameters, [], own.values, {})
+    assert [note.cause for note in alone.unmatched_reference] == ["layer-missing"] * 2
+
+
+def test_a_value_that_is_not_given_is_refused() -> None:
+    own = built("pytorch", ("a", "Dense", dense_pair(4, 4)[0]))
+    with pytest.raises(HarnessError, match=r"reference parameter a\.kernel has no value"):
+        pair_parameters(own.parameters, [], {}, {})
+
+
+def test_a_cyclic_gate_order_is_told_as_it_lies_in_memory() -> None:
+    kernel = normal(16, 3)
+    reference = built("pytorch", ("rnn", "LSTM", {"kernel": kernel}))
+    candidate = built("keras", ("lstm", "LSTM", {"kernel": gates(kernel, (2, 0, 1, 3)).T.copy()}))
+    assert_found("rnn.kernel", "rnn-gate-order", reference, candidate)
+    assert "gate order c,i,f,o" in pair(reference, candidate).notes[0].text
+    gru = normal(12, 3)
+    reference = built("keras", ("gru", "GRU", {"kernel": gates(gru, (1, 0, 2)).T.copy()}))
+    candidate = built("pytorch", ("rnn", "GRU", {"kernel": gates(gru, (2, 0, 1))}))
+    assert_found("gru.kernel", "rnn-gate-order", reference, candidate)
+    assert "gate order n,r,z" in pair(reference, candidate).notes[0].text

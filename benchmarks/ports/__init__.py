@@ -14,7 +14,7 @@ from harness.recipe import Recipe
 
 FAMILIES = (
     *("mlp", "training", "losses", "gradients", "convolutional", "normalised", "residual", "recurrent"),
-    *("attention", "autoencoder", "several", "functions", "refactored", "hard", "long", "near"),
+    *("attention", "autoencoder", "several", "functions", "refactored", "hard", "delicate", "long", "near"),
 )
 CLEAN, PLANTED = "rounding", "different"
 

@@ -265,7 +265,10 @@ def padded(all_counted: bool = False, ignored: bool = False) -> Pair:
     )
 
 
-ATTN, HEAD = "forward:attn* forward:*attn*", "forward:softmax forward:matmul* forward:head* forward:*softmax* forward:out forward:last"
+ATTN, HEAD = (
+    "forward:attn* forward:*attn*",
+    "forward:softmax forward:matmul* forward:head* forward:*softmax* forward:out forward:last",
+)
 ENCODER = "forward:encoder* forward:attention forward:add? forward:norm?"
 
 PORTS = [
@@ -283,7 +286,9 @@ PORTS = [
         "weight-order-mismatch",
         ATTN,
     ),
-    planted("attention/queries scaled twice", partial(multihead, scale=0.5), "attention-scale", f"{ATTN} forward:*mul*"),
+    planted(
+        "attention/queries scaled twice", partial(multihead, scale=0.5), "attention-scale", f"{ATTN} forward:*mul*"
+    ),
     planted("attention/scale missing", partial(hand_written, scale=1.0), "attention-scale", f"{HEAD} forward:*div*"),
     planted("attention/softmax axis", partial(hand_written, axis=1), "softmax-axis", HEAD),
     planted(
@@ -292,10 +297,10 @@ PORTS = [
         "weight-layout-transpose",
         "forward:k forward:head/k",
     ),
+    planted("attention/norm first", partial(transformer, keras_norm_first=True), "layer-missing", ENCODER),
     planted(
-        "attention/norm first", partial(transformer, keras_norm_first=True), "layer-missing", ENCODER
+        "attention/norm epsilon", partial(transformer, epsilon=1e-3), "layernorm-eps", "forward:encoder* forward:norm1"
     ),
-    planted("attention/norm epsilon", partial(transformer, epsilon=1e-3), "layernorm-eps", "forward:encoder* forward:norm1"),
     planted(
         "attention/activation",
         partial(transformer, activation="gelu"),

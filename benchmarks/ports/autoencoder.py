@@ -219,7 +219,9 @@ PORTS = [
     clean("autoencoder/upsampled", upsampled),
     clean("autoencoder/bilinear", partial(upsampled, "bilinear", align_corners=False)),
     clean("autoencoder/variational", variational),
-    planted("autoencoder/code", partial(dense, "linear"), "activation-different", "forward:0* forward:code forward:1.0"),
+    planted(
+        "autoencoder/code", partial(dense, "linear"), "activation-different", "forward:0* forward:code forward:1.0"
+    ),
     planted("autoencoder/sparse", partial(dense, sparse=0.1), "l2-missing", "loss"),
     planted("autoencoder/tied on one side", partial(tied, detached=True), "detached-branch", "gradient:*enc*"),
     planted("autoencoder/transposed padding", partial(convolutional, 3), "convtranspose-padding", UP1),

@@ -22,6 +22,8 @@ def coins(*shape: int, seed: int = 1) -> np.ndarray:
 
 
 def simplex(*shape: int, seed: int = 1) -> np.ndarray:
-    """Rows of probabilities, none of them small."""
-    raw = np.random.default_rng(seed).uniform(0.5, 2.0, shape)
-    return (raw / raw.sum(-1, keepdims=True)).astype(np.float32)
+    """Rows of probabilities, none of them small: multiples of 1/64, which add up to 1 exactly."""
+    extra = 64 - 6 * shape[-1]
+    return (
+        (6 + np.random.default_rng(seed).multinomial(extra, np.full(shape[-1], 1 / shape[-1]), shape[:-1])) / 64
+    ).astype(np.float32)

@@ -18,14 +18,14 @@ from torch import nn
 from benchmarks.ports import Pair, clean, planted, transfer
 from benchmarks.ports.data import integers, normal
 from benchmarks.ports.recurrent import FEATURES, TIME, UNITS, Last
-from benchmarks.ports.residual import ResidualMLP
+from benchmarks.ports.residual import Block, ResidualMLP
 from harness.recipe import Recipe
 
 EXAMPLES = 32
 Params = Any
 
 
-def dense_params(layer: nn.Linear) -> Params:
+def dense_params(layer: Any) -> Params:
     kernel, bias = transfer.linear(layer)
     return {"kernel": kernel, "bias": bias}
 
@@ -43,7 +43,7 @@ def classified(logits: Any, labels: Any) -> Any:
 
 
 def mlp(
-    optimizer: Callable[..., torch.optim.Optimizer] = partial(torch.optim.SGD, lr=0.1),
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None,
     rule: optax.GradientTransformation | None = None,
     activation: nn.Module | None = None,
     function: Callable[[Any], Any] = jnp.tanh,
@@ -55,17 +55,17 @@ def mlp(
     _ = torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 10), activation or nn.Tanh(), nn.Linear(10, 2))
     first, last = net[0], net[2]
-    assert isinstance(first, nn.Linear)
-    assert isinstance(last, nn.Linear)
     if not biases:
         for layer in (first, last):
-            _ = nn.init.zeros_(layer.bias)
+            _ = nn.init.zeros_(layer.get_parameter("bias"))
 
     def apply(params: Params, x: Any) -> Any:
         return dense(params["last"], function(dense(params["first"], x)))
 
     return Pair(
-        reference=Recipe(model=net, loss=nn.MSELoss(), optimizer=optimizer(net.parameters())),
+        reference=Recipe(
+            model=net, loss=nn.MSELoss(), optimizer=(optimizer or partial(torch.optim.SGD, lr=0.1))(net.parameters())
+        ),
         candidate=Recipe(
             model=apply,
             params={"first": dense_params(first), "last": dense_params(last)},
@@ -163,8 +163,9 @@ def residual(epsilon: float = 1e-5, stopped: bool = False) -> Pair:
     net = ResidualMLP()
     blocks: list[Params] = []
     for block in net.blocks:
-        gamma, beta = transfer.norm(block.norm)  # pyright: ignore[reportArgumentType]
-        up, down = dense_params(block.up), dense_params(block.down)  # pyright: ignore[reportArgumentType]
+        assert isinstance(block, Block)
+        gamma, beta = transfer.norm(block.norm)
+        up, down = dense_params(block.up), dense_params(block.down)
         blocks.append({"gamma": gamma, "beta": beta, "up": up, "down": down})
 
     def apply(params: Params, x: Any) -> Any:
@@ -224,9 +225,7 @@ PORTS = [
         "rnn-gate-order",
         "forward:rnn* forward:*scan* forward:head",
     ),
-    planted(
-        "functions/layer norm epsilon", partial(residual, epsilon=1e-6), "layernorm-eps", "forward:blocks.0.norm"
-    ),
+    planted("functions/layer norm epsilon", partial(residual, epsilon=1e-6), "layernorm-eps", "forward:blocks.0.norm"),
     planted(
         "functions/stopped shortcut",
         partial(residual, stopped=True),

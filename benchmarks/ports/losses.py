@@ -18,6 +18,7 @@ from benchmarks.ports.mlp import EXAMPLES, keras_net, regression_data, sgd, torc
 from harness.recipe import Recipe
 
 CLASSES = 5
+ops: Any = keras.ops
 LAST = {"softmax": nn.Softmax(dim=-1), "sigmoid": nn.Sigmoid()}
 
 
@@ -85,7 +86,7 @@ def log_cosh(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def poisson(target: Any, output: Any) -> Any:
     """Keras's own takes log(prediction + 1e-7): this one is exact, for predictions of the rate's logarithm."""
-    return keras.ops.mean(keras.ops.exp(output) - target * output, axis=-1)
+    return ops.mean(ops.exp(output) - target * output, axis=-1)
 
 
 def hinge(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -101,45 +102,63 @@ PORTS = [
     clean("losses/hinge", partial(scored, hinge, "hinge", 2 * BINARY - 1)),
     clean("losses/poisson", partial(scored, nn.PoissonNLLLoss(), poisson, 3 * BINARY)),
     clean("losses/cross-entropy", partial(classes, nn.CrossEntropyLoss(), SPARSE)),
-    clean("losses/cross-entropy, softmax layer", partial(
-        classes, nll, "sparse_categorical_crossentropy", last="softmax"
-    )),
-    clean("losses/label smoothing", partial(
-        scored,
-        nn.CrossEntropyLoss(label_smoothing=0.1),
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
-        (LABELS, ONE_HOT),
-        out=CLASSES,
-    )),
-    clean("losses/soft labels", partial(
-        scored,
-        nn.CrossEntropyLoss(),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        SHARES,
-        out=CLASSES,
-    )),
+    clean(
+        "losses/cross-entropy, softmax layer", partial(classes, nll, "sparse_categorical_crossentropy", last="softmax")
+    ),
+    clean(
+        "losses/label smoothing",
+        partial(
+            scored,
+            nn.CrossEntropyLoss(label_smoothing=0.1),
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+            (LABELS, ONE_HOT),
+            out=CLASSES,
+        ),
+    ),
+    clean(
+        "losses/soft labels",
+        partial(
+            scored,
+            nn.CrossEntropyLoss(),
+            keras.losses.CategoricalCrossentropy(from_logits=True),
+            SHARES,
+            out=CLASSES,
+        ),
+    ),
     clean("losses/class weights", partial(classes, weighted, SPARSE, keras_options={"class_weight": WEIGHTS})),
-    clean("losses/binary logits", partial(
-        binary, nn.BCEWithLogitsLoss(), keras.losses.BinaryCrossentropy(from_logits=True)
-    )),
-    clean("losses/binary", partial(
-        binary, nn.BCELoss(), "binary_crossentropy", last="sigmoid",
-    )),
-    clean("losses/kl", partial(
-        scored, log_shares, keras.losses.KLDivergence(), SHARES, out=CLASSES, last="softmax"
-    )),
-    planted("losses/summed or mean", partial(
-        regression, nn.MSELoss(reduction="sum"), "mse"
-    ), "loss-reduction", "loss"),
-    planted("losses/half", partial(
-        regression, lambda output, target: 0.5 * F.mse_loss(output, target), "mse"
-    ), "loss-half-factor", "loss"),
-    planted("losses/broadcast target", partial(
-        scored, lambda output, target: ((output - target) ** 2).mean(), "mse", (REAL[:, 0], REAL)
-    ), "target-shape-broadcast", "loss"),
-    planted("losses/huber scale", partial(
-        regression, nn.SmoothL1Loss(beta=0.5), keras.losses.Huber(delta=0.5)
-    ), "huber-delta-scale", "loss"),
+    clean(
+        "losses/binary logits",
+        partial(binary, nn.BCEWithLogitsLoss(), keras.losses.BinaryCrossentropy(from_logits=True)),
+    ),
+    clean(
+        "losses/binary",
+        partial(
+            binary,
+            nn.BCELoss(),
+            "binary_crossentropy",
+            last="sigmoid",
+        ),
+    ),
+    clean("losses/kl", partial(scored, log_shares, keras.losses.KLDivergence(), SHARES, out=CLASSES, last="softmax")),
+    planted("losses/summed or mean", partial(regression, nn.MSELoss(reduction="sum"), "mse"), "loss-reduction", "loss"),
+    planted(
+        "losses/half",
+        partial(regression, lambda output, target: 0.5 * F.mse_loss(output, target), "mse"),
+        "loss-half-factor",
+        "loss",
+    ),
+    planted(
+        "losses/broadcast target",
+        partial(scored, lambda output, target: ((output - target) ** 2).mean(), "mse", (REAL[:, 0], REAL)),
+        "target-shape-broadcast",
+        "loss",
+    ),
+    planted(
+        "losses/huber scale",
+        partial(regression, nn.SmoothL1Loss(beta=0.5), keras.losses.Huber(delta=0.5)),
+        "huber-delta-scale",
+        "loss",
+    ),
     planted("losses/l1 or l2", partial(regression, nn.L1Loss(), "mse"), "loss-different", "loss"),
     planted("losses/softmax twice", partial(classes, softmax_twice, SPARSE), "double-softmax", "loss"),
     planted(
@@ -149,39 +168,82 @@ PORTS = [
         "from-logits",
         "loss",
     ),
-    planted("losses/smoothing missing", partial(
-        scored,
-        nn.CrossEntropyLoss(label_smoothing=0.1),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        (LABELS, ONE_HOT),
-        out=CLASSES,
-    ), "label-smoothing", "loss"),
-    planted("losses/class weights normalised", partial(
-        classes, weighted_mean, SPARSE, keras_options={"class_weight": WEIGHTS}
-    ), "class-weight-normalisation", "loss"),
-    planted("losses/kl mean", partial(
-        scored,
-        partial(log_shares, reduction="mean"),
-        keras.losses.KLDivergence(),
-        SHARES,
-        out=CLASSES,
-        last="softmax",
-    ), "kldiv-reduction", "loss"),
-    planted("losses/kl of probabilities", partial(
-        scored, nn.KLDivLoss(reduction="batchmean"), keras.losses.KLDivergence(), SHARES, out=CLASSES, last="softmax"
-    ), "kldiv-log-input", "loss"),
-    planted("losses/labels in another order", partial(
-        scored, nn.CrossEntropyLoss(), SPARSE, (LABELS, CLASSES - 1 - LABELS), out=CLASSES
-    ), "label-encoding", "loss"),
-    planted("losses/labels 0 and 1, or -1 and 1", partial(
-        scored, hinge, lambda target, output: keras.ops.mean(keras.ops.relu(1 - target * output)),
-        (2 * BINARY - 1, BINARY),
-    ), "label-encoding", "loss"),
-    planted("losses/sample weights", partial(
-        regression, nn.MSELoss(), "mse",
-        keras_options={"sample_weight": np.linspace(0.5, 1.5, EXAMPLES, dtype=np.float32)},
-    ), "sample-weight", "loss"),
-    planted("losses/constant offset", partial(
-        regression, nn.MSELoss(), lambda target, output: keras.ops.mean(keras.ops.square(output - target)) + 0.5
-    ), "loss-constant-offset", "loss"),
+    planted(
+        "losses/smoothing missing",
+        partial(
+            scored,
+            nn.CrossEntropyLoss(label_smoothing=0.1),
+            keras.losses.CategoricalCrossentropy(from_logits=True),
+            (LABELS, ONE_HOT),
+            out=CLASSES,
+        ),
+        "label-smoothing",
+        "loss",
+    ),
+    planted(
+        "losses/class weights normalised",
+        partial(classes, weighted_mean, SPARSE, keras_options={"class_weight": WEIGHTS}),
+        "class-weight-normalisation",
+        "loss",
+    ),
+    planted(
+        "losses/kl mean",
+        partial(
+            scored,
+            partial(log_shares, reduction="mean"),
+            keras.losses.KLDivergence(),
+            SHARES,
+            out=CLASSES,
+            last="softmax",
+        ),
+        "kldiv-reduction",
+        "loss",
+    ),
+    planted(
+        "losses/kl of probabilities",
+        partial(
+            scored,
+            nn.KLDivLoss(reduction="batchmean"),
+            keras.losses.KLDivergence(),
+            SHARES,
+            out=CLASSES,
+            last="softmax",
+        ),
+        "kldiv-log-input",
+        "loss",
+    ),
+    planted(
+        "losses/labels in another order",
+        partial(scored, nn.CrossEntropyLoss(), SPARSE, (LABELS, CLASSES - 1 - LABELS), out=CLASSES),
+        "label-encoding",
+        "loss",
+    ),
+    planted(
+        "losses/labels 0 and 1, or -1 and 1",
+        partial(
+            scored,
+            hinge,
+            lambda target, output: ops.mean(ops.relu(1 - target * output)),
+            (2 * BINARY - 1, BINARY),
+        ),
+        "label-encoding",
+        "loss",
+    ),
+    planted(
+        "losses/sample weights",
+        partial(
+            regression,
+            nn.MSELoss(),
+            "mse",
+            keras_options={"sample_weight": np.linspace(0.5, 1.5, EXAMPLES, dtype=np.float32)},
+        ),
+        "sample-weight",
+        "loss",
+    ),
+    planted(
+        "losses/constant offset",
+        partial(regression, nn.MSELoss(), lambda target, output: ops.mean(ops.square(output - target)) + 0.5),
+        "loss-constant-offset",
+        "loss",
+    ),
 ]

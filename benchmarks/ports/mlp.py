@@ -1,4 +1,4 @@
-"""Plain multilayer perceptrons: a subclassed torch module beside a Sequential, a functional or a subclassed Keras model.
+"""Plain multilayer perceptrons: a torch module beside a Sequential, functional or subclassed Keras model.
 
 What is trained differently is in training.py, losses.py and gradients.py; this module also makes the models for them.
 """
@@ -192,10 +192,15 @@ PORTS = [
     planted(  # Keras's default slope is 0.3
         "mlp/leaky slope", partial(subclassed, keras_slope=0.3), "leakyrelu-slope", "forward:1 forward:*act"
     ),
-    planted("mlp/bias missing", partial(subclassed, use_bias=False), "bias-missing", "forward:2 forward:3 forward:*middle"),
-    planted("mlp/tanh gelu", partial(functional, approximate=True), "gelu-approximation", "forward:1 forward:gelu"),
     planted(
-        "mlp/activation missing", partial(functional, missing=True), "activation-different", "forward:3 forward:d1"
+        "mlp/bias missing", partial(subclassed, use_bias=False), "bias-missing", "forward:2 forward:3 forward:*middle"
+    ),
+    planted("mlp/tanh gelu", partial(functional, approximate=True), "gelu-approximation", "forward:1 forward:gelu"),
+    planted(  # without its activation d1 agrees with layer 2; where 3 has no counterpart, d2 is the first to differ
+        "mlp/activation missing",
+        partial(functional, missing=True),
+        "activation-different",
+        "forward:3 forward:d1 forward:4 forward:d2",
     ),
     planted(  # the two kernels have one shape
         "mlp/layers swapped",
@@ -204,6 +209,9 @@ PORTS = [
         "forward:2 forward:3 forward:d1",
     ),
     planted(
-        "mlp/inputs rescaled", partial(inference, standard_deviation=3.0), "layer-missing", "forward:0 forward:scale forward:a forward:1"
+        "mlp/inputs rescaled",
+        partial(inference, standard_deviation=3.0),
+        "layer-missing",
+        "forward:0 forward:scale forward:a forward:1",
     ),
 ]

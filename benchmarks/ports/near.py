@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from benchmarks.ports import Pair, clean, planted, transfer
-from benchmarks.ports.data import coins, normal
-from benchmarks.ports.losses import scored
+from benchmarks.ports.data import coins
+from benchmarks.ports.losses import CLASSES, SHARES, scored
 from benchmarks.ports.mlp import EXAMPLES, keras_net, regression_data, sgd, torch_net
 from benchmarks.ports.normalised import batch, layered
 from benchmarks.ports.optimizers import HatAdam
 from benchmarks.ports.training import K_SGD, SGD, clip_norm, trained
 from harness.recipe import Recipe
 
-ops = keras.ops
+ops: Any = keras.ops
 
 
 class TorchLambda(nn.Module):
@@ -90,7 +90,7 @@ def clipped_probability(floor: float) -> Pair:
     net = torch_net()
     with torch.no_grad():
         _ = net.fc3.weight.mul_(20.0)
-        _ = net.fc3.bias.fill_(-9.0)
+        _ = net.fc3.bias.fill_(-13.5)
     model = keras_net(net)
     full = nn.Sequential(net, nn.Sigmoid())
     inputs = keras.Input((10,))
@@ -135,9 +135,7 @@ PORTS = [
     ),
     planted(  # the gradients are about 0.01, so epsilon / sqrt(v) moves by about 1e-6 to 1e-4
         "near/adam epsilon",
-        partial(
-            trained, partial(HatAdam, lr=0.01, eps=1e-8), partial(keras.optimizers.Adam, 0.01, epsilon=1e-7)
-        ),
+        partial(trained, partial(HatAdam, lr=0.01, eps=1e-8), partial(keras.optimizers.Adam, 0.01, epsilon=1e-7)),
         "adam-epsilon",
         "update:*",
     ),
@@ -164,9 +162,7 @@ PORTS = [
         "update:*",
     ),
     planted("near/batch norm epsilon", partial(batch, epsilon=1.001e-5), "batchnorm-eps", "forward:bn forward:norm"),
-    planted(
-        "near/layer norm epsilon", partial(layered, ln=1.001e-5), "layernorm-eps", "forward:ln forward:layer_norm"
-    ),
+    planted("near/layer norm epsilon", partial(layered, ln=1.001e-5), "layernorm-eps", "forward:ln forward:layer_norm"),
     planted("near/learning rate", partial(scheduled, 0.05000005), "learning-rate", "update:*"),
     planted("near/floor in the logarithm", partial(probable, 0.0, 1e-7), "bce-clipping", "loss"),
     planted("near/few clipped", partial(clipped_probability, 1e-7), "bce-clipping", "loss"),
@@ -181,6 +177,18 @@ PORTS = [
         ),
         "l2-factor-two",
         "loss",
+    ),
+    planted(  # torch multiplies the softmax by the sum of the labels, TensorFlow's gradient takes it for 1
+        "near/soft labels adding up to 1.0000001",
+        partial(
+            scored,
+            nn.CrossEntropyLoss(),
+            keras.losses.CategoricalCrossentropy(from_logits=True),
+            SHARES * np.float32(1.0000001),
+            out=CLASSES,
+        ),
+        "gradient-missing-term",
+        "gradient:*",
     ),
     planted(
         "near/momentum",

@@ -17,22 +17,23 @@ from benchmarks.ports.data import normal
 from harness.recipe import Recipe
 
 EXAMPLES = 32
+ops: Any = keras.ops
 
 
 class BiasedBatchNorm(nn.BatchNorm1d):
     """Running variance over n, not n - 1."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not self.training:
-            return super().forward(x)
+            return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None
-        mean, variance = x.mean(dim=0), x.var(dim=0, unbiased=False)
+        mean, variance = input.mean(dim=0), input.var(dim=0, unbiased=False)
         with torch.no_grad():
             _ = self.running_mean.lerp_(mean, self.momentum)
             _ = self.running_var.lerp_(variance, self.momentum)
-        return self.weight * (x - mean) / torch.sqrt(variance + self.eps) + self.bias
+        return self.weight * (input - mean) / torch.sqrt(variance + self.eps) + self.bias
 
 
 class Normalised(nn.Module):
@@ -104,8 +105,8 @@ class RMSNorm(keras.layers.Layer):
         self.scale = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="scale")
 
     def call(self, inputs: Any) -> Any:
-        mean = keras.ops.mean(keras.ops.square(inputs), axis=-1, keepdims=True)
-        return inputs * keras.ops.rsqrt(mean + self.epsilon) * self.scale
+        mean = ops.mean(ops.square(inputs), axis=-1, keepdims=True)
+        return inputs * ops.rsqrt(mean + self.epsilon) * self.scale
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
@@ -128,9 +129,7 @@ class Layered(nn.Module):
         return self.head(self.rms(x).mean(dim=1))
 
 
-def layered(
-    ln: float = 1e-5, gn: float = 1e-5, rms: float = 1e-6, swapped: bool = False, groups: int = 2
-) -> Pair:
+def layered(ln: float = 1e-5, gn: float = 1e-5, rms: float = 1e-6, swapped: bool = False, groups: int = 2) -> Pair:
     _ = torch.manual_seed(0)
     net = Layered()
     with torch.no_grad():
@@ -142,7 +141,7 @@ def layered(
             keras.Input((5,)),
             keras.layers.Dense(24, name="embed"),
             keras.layers.LayerNormalization(epsilon=ln, name="layer_norm"),
-            keras.layers.Lambda(lambda z: keras.ops.gelu(z, approximate=True), name="gelu"),
+            keras.layers.Lambda(lambda z: ops.gelu(z, approximate=True), name="gelu"),
             keras.layers.Reshape((4, 6), name="map"),
             keras.layers.GroupNormalization(groups, epsilon=gn, name="group_norm"),
             RMSNorm(rms, name="rms_norm"),
@@ -183,9 +182,9 @@ def standardised(unbiased: bool) -> Pair:
     net = Standardised()
 
     def over_batch(z: Any) -> Any:
-        n = keras.ops.cast(keras.ops.shape(z)[0], z.dtype)
-        deviation = keras.ops.std(z, axis=0) * (keras.ops.sqrt(n / (n - 1)) if unbiased else 1)
-        return (z - keras.ops.mean(z, axis=0)) / deviation
+        n = ops.cast(ops.shape(z)[0], z.dtype)
+        deviation = ops.std(z, axis=0) * (ops.sqrt(n / (n - 1)) if unbiased else 1)
+        return (z - ops.mean(z, axis=0)) / deviation
 
     model = keras.Sequential(
         [keras.Input((6,)), keras.layers.Dense(4, name="fc"), keras.layers.Lambda(over_batch, name="standard")]

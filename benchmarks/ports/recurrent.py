@@ -309,7 +309,10 @@ PORTS = [
         "forward:rnn* forward:upper forward:head* forward:mean",
     ),
     planted(
-        "recurrent/not masked", partial(words, masked=False), "sequence-masking", "forward:lstm* forward:memory forward:fc"
+        "recurrent/not masked",
+        partial(words, masked=False),
+        "sequence-masking",
+        "forward:lstm* forward:memory forward:fc",
     ),
     planted(  # the loop has no layer that is Keras's LSTM: its head is the first that both have
         "recurrent/forget bias by hand",

@@ -24,7 +24,7 @@ layers = keras.layers
 def compiled() -> Pair:
     """Eager against torch.compile; the backend that traces but does not generate code, which takes seconds."""
     net = torch_net()
-    other = torch.compile(copy.deepcopy(net), backend="aot_eager")
+    other: Any = torch.compile(copy.deepcopy(net), backend="aot_eager")
     recipes = [
         Recipe(model=each, loss=nn.MSELoss(), optimizer=torch.optim.SGD(each.parameters(), lr=0.05))
         for each in (net, other)
@@ -212,7 +212,12 @@ PORTS = [
         "weight-order-mismatch",
         "forward:q forward:k forward:v forward:qkv forward:*attention* forward:softmax forward:matmul* forward:out",
     ),
-    planted("refactored/folded with another epsilon", partial(folded, 1e-3), "batchnorm-eps", "forward:0 forward:1 forward:2"),
+    planted(
+        "refactored/folded with another epsilon",
+        partial(folded, 1e-3),
+        "batchnorm-eps",
+        "forward:0 forward:1 forward:2",
+    ),
     planted("refactored/dampening", partial(optimizer_ported, 0.5), "momentum-dampening", "update:*", 1),
     planted(
         "refactored/bias forgotten",

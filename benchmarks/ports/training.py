@@ -92,16 +92,17 @@ K_ADAGRAD = partial(keras.optimizers.Adagrad, 0.05, initial_accumulator_value=0.
 
 
 def decayed(**options: Any) -> keras.optimizers.Optimizer:
-    rate = keras.optimizers.schedules.ExponentialDecay(0.05, decay_steps=options.pop("every"), **options)
+    rate: Any = keras.optimizers.schedules.ExponentialDecay(0.05, decay_steps=options.pop("every"), **options)
     return keras.optimizers.SGD(rate)
 
 
 def cosine() -> keras.optimizers.Optimizer:
-    return keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.05, decay_steps=8))
+    rate: Any = keras.optimizers.schedules.CosineDecay(0.05, decay_steps=8)
+    return keras.optimizers.SGD(rate)
 
 
 def halved_at_third(momentum: float = 0.9) -> keras.optimizers.Optimizer:
-    rate = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.05, 0.025])  # boundaries are inclusive
+    rate: Any = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.05, 0.025])  # boundaries are inclusive
     return keras.optimizers.SGD(rate, momentum=momentum)
 
 

@@ -16,7 +16,7 @@ def array(tensor: torch.Tensor | None) -> np.ndarray:
     return tensor.detach().numpy().copy()
 
 
-def linear(layer: nn.Linear) -> Arrays:
+def linear(layer: Any) -> Arrays:
     return [array(layer.weight).T, *_bias(layer)]
 
 
@@ -39,7 +39,7 @@ def norm(layer: nn.LayerNorm | nn.GroupNorm) -> Arrays:
     return [array(layer.weight), array(layer.bias)]
 
 
-def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> Arrays:
+def batch_norm(layer: Any) -> Arrays:
     return [array(each) for each in (layer.weight, layer.bias, layer.running_mean, layer.running_var)]
 
 
