@@ -21,6 +21,8 @@ import harness
 from benchmarks.ports import CLEAN, FAMILIES, Pair, Port, ports
 from benchmarks.tables import Row, show
 
+FAILED = "failed"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
@@ -63,7 +65,7 @@ def examined(port: Port) -> Row:
     try:
         found = compared(port.build())
     except Exception as error:  # whatever a user's model sets off is a result here
-        found = Found(verdict=f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        found = Found(verdict=f"{FAILED}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
     return {
         "port": port.name,
         "expected": port.verdict,
@@ -100,6 +102,8 @@ def verdict_right(port: Port, found: Found) -> bool:
 
 def place_right(port: Port, found: Found) -> bool:
     """Names may stand below a model's own: `net/fc1` is found where `fc1` is expected."""
+    if found.verdict.startswith(FAILED):
+        return False
     if port.verdict == CLEAN:
         return found.places == ("none",)
     return found.step in port.step and any(_same(place, wanted) for place in found.places for wanted in port.place)

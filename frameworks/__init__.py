@@ -27,13 +27,18 @@ class Registered:
 
 FRAMEWORKS: dict[str, Registered] = {
     "pytorch": Registered(
-        module="frameworks.pytorch", models="frameworks.pytorch_models", packages=("torch",), extra="torch"
+        module="frameworks.pytorch",
+        models="frameworks.pytorch_models",
+        packages=("torch",),
+        extra="torch",
+        root="torch",
     ),
     "keras": Registered(
         module="frameworks.keras_tf",
         models="frameworks.keras_models",
         packages=("keras", "tensorflow"),
         extra="tensorflow",
+        root="keras",
     ),
     "tensorflow": Registered(
         module="frameworks.tensorflow_graph", models="", packages=("tensorflow",), extra="tensorflow"

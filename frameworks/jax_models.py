@@ -125,11 +125,10 @@ class JaxModel:
         weights = None if batch.weights is None or self.loss is None else jnp.asarray(batch.weights, self.precision)
         pulled = None if pulled is None else self._on_device(pulled)
         arguments = (self.values, inputs, targets, weights, pulled)
-        given: tuple[Any, ...] = ({}, {}, None)
-        if forced.activations or forced.cotangents or forced.float32_constants:
+        given: tuple[Arrays, Arrays] = ({}, {})
+        if forced.activations or forced.cotangents:
             shown = self.compute.eval_shape(*arguments, *given)[0]
-            placed = (self._given(values, shown) for values in (forced.activations, forced.cotangents))
-            given = (*placed, np.bool_(forced.float32_constants))
+            given = (self._given(forced.activations, shown), self._given(forced.cotangents, shown))
         return self.compute(*arguments, *given)
 
     def _given(self, forced: Arrays, shown: Arrays) -> dict[str, tuple[Any, Any]]:
@@ -151,7 +150,6 @@ class JaxModel:
         pulled: Arrays | None,
         activations: Arrays,
         cotangents: Arrays,
-        float32_constants: Any,
     ) -> tuple[Any, ...]:
         """What a step shows: activations, the names of outputs (as keys, so that jit hands them on), loss, cotangents
         and gradients; the objective is the loss, or the outputs times the cotangents to pull back."""
@@ -181,7 +179,7 @@ class JaxModel:
 
             held = {**values, **trained}
             arguments = [*(held[name] for name in names), *inputs]
-            output = evaluate(program, arguments, self.precision, visit, float32_constants)
+            output = evaluate(program, arguments, self.precision, visit)
             if pulled is not None:
                 seen = dict(zip(outputs, jax.tree_util.tree_leaves(output), strict=True))
                 products = [jnp.vdot(seen[name], cotangent) for name, cotangent in pulled.items()]

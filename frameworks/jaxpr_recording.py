@@ -62,22 +62,15 @@ def evaluate(
     arguments: Sequence[Any],
     precision: Precision,
     visit: Callable[[str, Any], Any],
-    float32_constants: Any,
 ) -> Any:
     """The function's output, where visit(name, value) stands for each shown value in all that follows.
 
     In float64, what the function itself casts to float32 stays in float64, and its float32 constants are widened.
-    float32_constants: whether its numbers are rounded through float32 instead, a traced bool; None for never.
     """
     known = dict(zip(program.arguments, arguments, strict=True))
 
     def read(value: Value) -> Any:
-        if value in known:
-            return known[value]
-        constant = _widened(value.constant, precision)
-        if float32_constants is None or value.shape != () or not is_float(value.dtype):
-            return constant
-        return jnp.where(float32_constants, constant.astype("float32").astype(constant.dtype), constant)
+        return known[value] if value in known else _widened(value.constant, precision)
 
     for line in program.lines:
         results = _bind(line.equation, [read(value) for value in line.reads], precision)

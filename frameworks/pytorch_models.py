@@ -58,6 +58,7 @@ class Watch:
         self.device = held[0].device if held else torch.device("cpu")
         parts = (recipe.loss, recipe.optimizer, recipe.schedule, recipe.penalty, recipe.after_backward)
         self.lending = Lending([recipe.model, *held, *parts, recipe.train_step], self.dtype)
+        self.taken: dict[int, int] = {}
         self.parameters = describe(recipe.model, recipe.optimizer)
         self.optimizer = update_rule(recipe)
         self.is_fresh = recipe.optimizer is None or not recipe.optimizer.state
@@ -81,12 +82,19 @@ class Watch:
     def step(self, batch: Batch, forced: Forced | None = None) -> Record:
         with self.lending.lent():
             self._set_mode()
+            self._draw_anew(batch.step)
             recording = Recording(self.model, forced or Forced())
             if self.inference or not self._trains():
                 self._forward(recording, batch)
                 return recording.finish()
             self._resume(batch.step)
             return (self._user_step if self.recipe.train_step else self._step)(batch, recording)
+
+    def _draw_anew(self, step: int) -> None:
+        """A step taken again draws other random numbers, so that a random layer is seen to be one."""
+        self.taken[step] = self.taken.get(step, -1) + 1
+        if self.taken[step]:
+            _ = torch.manual_seed(self.taken[step])
 
     def pull_back(self, batch: Batch, cotangents: Mapping[str, np.ndarray], forced: Forced | None = None) -> Record:
         with self.lending.lent():

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from harness.case import Case as Case
     from harness.case import HarnessError as HarnessError
     from harness.cases import CASES as CASES
+    from harness.comparison import Comparison as Comparison
     from harness.data import Data as Data
     from harness.explanation import explain_case as explain_case
     from harness.investigating import Result as Result
     from harness.investigating import investigate as investigate
-    from harness.comparison import Comparison as Comparison
     from harness.porting import compare as compare
     from harness.porting import side as side
     from harness.porting import transfer as transfer

@@ -103,5 +103,5 @@ def formula_of(case: Case, quantity: Quantity) -> str:
             return update_formula(case, quantity.tensor)
         case "update":
             return f"{quantity.tensor} after the step less {quantity.tensor} before it"
-        case "slot":
+        case "slot" | "buffer":  # a case's network has no buffers
             return f"the optimizer's {quantity.name.split(':')[0]} for {quantity.tensor}"

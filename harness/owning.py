@@ -16,7 +16,6 @@ from harness.case import PRECISIONS, Precision
 from harness.comparing import EPS32, SHRINK, Measures
 from harness.following import Follower, Plan, Taken, forced_by, mapped, measures_of, retake, shown
 from harness.judging import K
-from harness.leaking import leaking_call, leaking_rule
 from harness.recipe import Batch, Forced, State
 from harness.views import View, put
 
@@ -32,14 +31,12 @@ SILENT = ("slot", "parameter")
 class Own:
     """The own errors of one step: measures of the forced step, and which quantities differ by themselves.
 
-    because (quantities,): "" for a plain difference, else why it is none (kink, leak, one precision) where alarmed.
-    leak: what was proven to leak, in words.
+    because (quantities,): "" for a plain difference, else why it is none (kink, one precision) where alarmed.
     """
 
     measures: Measures
     different: np.ndarray
     because: np.ndarray
-    leak: str = ""
 
 
 def own_errors(
@@ -74,30 +71,10 @@ def own_errors(
         gaps = [np.subtract(*_pair(plan, i, reference, alone, precision)) for precision in PRECISIONS]
         if np.abs(gaps[0] - gaps[1]).max() > 0.1 * np.abs(gaps[1]).max():
             because[i] = "kink"
-    left = alarms & (because == "")
-    leak = ""
-    updates = np.array([quantity.kind == "update" for quantity in plan.compared])
-    if (left & updates).any() and (found := leaking_rule(plan, sides, reference, alone, own)):
-        leak = f"{found[0]} rounds {', '.join(found[1])} of its optimizer through float32 in its float64 run (proven)"
-        because[left & updates] = "leak"
-    left = alarms & (because == "")
-    if left.any() and not (left & updates).any():
-        itself: dict[Precision, Forced] = {p: _itself(reference, p) for p in PRECISIONS}
-        if found := leaking_call(plan, sides, batches, reference, alone, (itself, forced), left):
-            where = plan.compared[int(np.argmax(left))].name
-            leak = f"{found[1]} rounds a constant of {where} through float32 in its float64 run (proven)"
-            because[left] = "leak"
     for i in np.flatnonzero(alarms & (because == "")).tolist():
         if _float32_inside(plan, i, reference, alone, own):
             because[i] = "one precision"
-    return Own(measures=own, different=alarms & (because == ""), because=because, leak=leak)
-
-
-def _itself(reference: Taken, precision: Precision) -> Forced:
-    """A side's own values, so that each of its blocks can be asked alone."""
-    record = reference.records[precision]
-    gradients = {name: gradient for name, gradient in record.gradients.items() if gradient is not None}
-    return Forced(activations=record.activations, cotangents=record.cotangents, gradients=gradients)
+    return Own(measures=own, different=alarms & (because == ""), because=because)
 
 
 def _nearby(

@@ -104,14 +104,12 @@ class Forced:
     """Values put in the place of a step's own, by name, in the side's own layout, after the own ones are recorded.
 
     activations: what later blocks read. cotangents: what flows on backward into the block that computed the
-    activation. gradients: what clipping and the optimizer get. float32_constants: numbers given to functions in the
-    forward pass are rounded through float32 (torch, JAX): what another framework may do by itself.
+    activation. gradients: what clipping and the optimizer get.
     """
 
     activations: Mapping[str, np.ndarray] = field(default_factory=dict)
     cotangents: Mapping[str, np.ndarray] = field(default_factory=dict)
     gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
-    float32_constants: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,6 @@ ORDER = (
     {"harness.watching", "harness.loose"},
     {"harness.pairing"},
     {"harness.following", "harness.comparison"},
-    {"harness.leaking"},
     {"harness.owning"},
     {"harness.tracking"},
     {"harness.summary", "harness.convergence", "harness.recording", "harness.report", "harness.cases"},
