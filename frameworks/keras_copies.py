@@ -163,9 +163,16 @@ class Copy:
         return tf.constant(shortest(number) if number.ndim == 0 else number.astype(self.dtype(name)), self.dtype(name))
 
 
+TYPED_DIGITS = 12
+"""Nobody types more digits of a rate; a rounded one has 16 or 17."""
+
+
 def shortest(number: Any) -> float:
-    """The number whose shortest decimal prints the same in its own dtype: what was typed before it was rounded."""
-    return float(str(number))
+    """What was typed before it was rounded to the number's dtype: its own decimal where that is short (2**-12), else the
+    shortest decimal that rounds to it."""
+    exact = repr(float(number))
+    digits = exact.partition("e")[0].replace(".", "").strip("-0")
+    return float(exact) if len(digits) <= TYPED_DIGITS else float(str(number))
 
 
 def _is_code(member: Any) -> bool:

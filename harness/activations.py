@@ -214,18 +214,25 @@ def _next_by_structure(
     """The first pair, in the reference's order, that parameters, or size and order between two pairs, suggest."""
     partner = _partners(anchors, columns)
     place = {pair.reference: columns.index(pair.candidate) for pair in pairs}
-    ahead = {name: columns.index(other) for name, other in partner.items() if other in free}
+    ahead = {  # a layer that hands on only its last step is not the one that hands on all
+        name: columns.index(other)
+        for name, other in partner.items()
+        if other in free and name in left and free[other].size == left[name].size
+    }
+    by_value = {pair.reference for pair in pairs if pair.by == "value"}
+    claimed = {partner[name] for name in ahead}
     for i, name in enumerate(rows):
         if name not in left:
             continue
-        if name in ahead and free[partner[name]].size == left[name].size:
+        if name in ahead:
             return [_structural(name, partner[name], left[name], free[partner[name]], shapes)]
-        if name in partner:
-            continue
+        following = next((row for row in rows[i + 1 :] if row in place), None)
+        if following in by_value:
+            continue  # what the two show between two places where they agree need not correspond
         before = max((place[row] for row in rows[:i] if row in place), default=-1)
         later = [known[row] for known in (place, ahead) for row in rows[i + 1 :] if row in known]
         after = min((column for column in later if column > before), default=len(columns))
-        between = [c for c in columns[before + 1 : after] if c in free and c not in partner.values()]
+        between = [c for c in columns[before + 1 : after] if c in free and c not in claimed]
         fitting = [c for c in between if free[c].size == left[name].size]
         if fitting:
             return [_structural(name, fitting[0], left[name], free[fitting[0]], shapes)]

@@ -318,19 +318,19 @@ def _layout_of(compared: Sequence[Compared], shapes: Sequence[Shape]) -> Layout:
 # --- from one side to the other ---------------------------------------------------------------------------------
 
 
-def mapped(plan: Plan, states: States, onto: States, keep: Collection[str] = ()) -> dict[Precision, State]:
+def mapped(pairing: Pairing, states: States, onto: States, keep: Collection[str] = ()) -> dict[Precision, State]:
     """The reference's states in the candidate's names and layouts.
 
     What has no counterpart stays as in `onto`, and so do parameters that began apart and the slots named in `keep`
     (`slot:parameter`): that they differ is the candidate's own doing.
     """
-    return {precision: _mapped(plan, states[precision], onto[precision], keep) for precision in PRECISIONS}
+    return {precision: _mapped(pairing, states[precision], onto[precision], keep) for precision in PRECISIONS}
 
 
-def _mapped(plan: Plan, state: State, onto: State, keep: Collection[str]) -> State:
+def _mapped(pairing: Pairing, state: State, onto: State, keep: Collection[str]) -> State:
     values = {name: array.copy() for name, array in onto.values.items()}
     slots = {slot: {name: array.copy() for name, array in of.items()} for slot, of in onto.slots.items()}
-    for link in plan.pairing.links:
+    for link in pairing.links:
         if link.expected:
             put_value(link.candidate, values, see_value(link.reference, state.values))
         for slot, of in slots.items():

@@ -53,7 +53,7 @@ def own_errors(
     that stay the candidate's own. known: quantities that need no more confirmation."""
     batches = sides[0].batches(step), sides[1].batches(step)
     forced = forced_by(plan, reference, candidate)
-    alone = retake(sides[1], mapped(plan, reference.before, candidate.before, keep), batches[1], forced)
+    alone = retake(sides[1], mapped(plan.pairing, reference.before, candidate.before, keep), batches[1], forced)
     own = measures_of(plan, reference, alone)
     own.noise_candidate = np.fmax(own.noise_candidate, measures.noise_candidate)
     loud = np.array([quantity.kind not in SILENT for quantity in plan.compared])
@@ -91,7 +91,7 @@ def _nearby(
     before: dict[Precision, State] = {precision: _as(start, precision) for precision in PRECISIONS}
     batches = [_moved_batches(side, step, seed) for side in sides]
     there = retake(sides[0], before, batches[0])
-    states = mapped(plan, before, candidate.before, keep)
+    states = mapped(plan.pairing, before, candidate.before, keep)
     return measures_of(plan, there, retake(sides[1], states, batches[1], forced_by(plan, there, candidate)))
 
 
@@ -215,7 +215,7 @@ def _explains(
     instead: dict[Precision, Forced] = {
         p: replace(forced[p], activations={**forced[p].activations, name: values[p]}) for p in PRECISIONS
     }
-    states = mapped(plan, reference.before, candidate.before)
+    states = mapped(plan.pairing, reference.before, candidate.before)
     again = retake(sides[1], states, sides[1].batches(step), instead)
     one, other = shown(plan.compared[i], reference, again)
     return bool(np.abs(one - other).max() <= K * own.measures.budget[0, i])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +17,12 @@ from harness.comparison import Comparison, Divergence
 from harness.following import (
     Follower,
     Plan,
+    States,
     Taken,
     aside,
     mapped,
     measures_of,
+    parameters_of,
     plan_of,
     pulling,
     retake,
@@ -44,10 +46,13 @@ from harness.judging import (
 )
 from harness.owning import SILENT, missing_block, own_errors
 from harness.pairing import Pairing, pair_parameters
-from harness.recipe import Forced, Record
+from harness.recipe import Forced, Record, State
 
 RANDOM = 1e-6
 """Relative change of an activation, when its step is taken again in float64, that no order of summation makes."""
+
+MOVE = 0.05
+"""How far parameters are moved, relative to their size, to tell activations apart."""
 
 PLACES = {
     "activation": "forward",
@@ -76,12 +81,15 @@ class Tracking:
     lost_because: str = "chaotic"
     apart: set[str] = field(default_factory=set)
     apart_by_rounding: bool = False
+    largest: float = 0.0
 
     def to_the_end(self, steps: int) -> Comparison:
         sides = self.reference, self.candidate
         pairing = _pair(sides, self.parameter_map)
         plan: Plan | None = None
-        states = [side.states() for side in sides]
+        states = [_rounded(side.states()) for side in sides]
+        for side, start in zip(sides, states, strict=True):
+            side.load(start)
         for step in range(steps):
             reference, candidate = (take(side, step, before) for side, before in zip(sides, states, strict=True))
             states = [states_after(side, taken) for side, taken in zip(sides, (reference, candidate), strict=True)]
@@ -101,7 +109,7 @@ class Tracking:
                     self._explain(plan, step, reference, candidate, judgement)
             self.rows.append(_frame(plan, step, judgement))
             if self.apart_by_rounding:
-                states[1] = mapped(plan, states[0], states[1])
+                states[1] = mapped(plan.pairing, states[0], states[1])
                 self.candidate.load(states[1])
                 self.apart_by_rounding = False
         frame = pd.concat(self.rows, ignore_index=True)
@@ -123,7 +131,8 @@ class Tracking:
     def _judge(self, plan: Plan, step: int, reference: Taken, candidate: Taken) -> Judgement:
         measures = measures_of(plan, reference, candidate)
         judgement = judge(measures, np.zeros(len(plan.compared), bool))
-        if self.lost or _chaotic(plan, measures):
+        self.largest = max(self.largest, _of_loss(plan, measures.size))
+        if self.lost or _chaotic(plan, measures, self.largest):
             self.lost = self.lost or f"chaotic from step {step} on: rounding has grown to the size of the outputs"
             self.notes.append(self.lost)
             judgement.mark(judgement.verdict != IDENTICAL, UNDECIDED, self.lost_because)
@@ -182,24 +191,54 @@ def _pair(sides: tuple[Follower, Follower], given: Mapping[str, Any] | None) -> 
 
 
 def _plan(sides: tuple[Follower, Follower], pairing: Pairing, reference: Taken, candidate: Taken) -> Plan:
-    """Align the two sides on the examples of step 0, from the states before it."""
+    """Align the two sides on the examples of step 0, where all parameters have moved: at the usual start (factors of 1,
+    offsets of 0) different activations have equal values."""
     layers = [{p.name: p.layer for p in side.watched["float64"].parameters} for side in sides]
     anchors = dict.fromkeys(
         (layers[0][link.reference.parameter], layers[1][link.candidate.parameter]) for link in pairing.links
     )
+    parameters = sides[0].watched["float64"].parameters
+    shared = {name for link in pairing.links if link.expected for name in parameters_of(link.reference)}
+    movable = shared - {parameter.name for parameter in parameters if parameter.buffer}
+    moved: dict[Precision, State] = {p: _moved(reference.before[p], movable) for p in PRECISIONS}
+    states = mapped(pairing, moved, candidate.before)
     batches = sides[1].batches(0)
 
     def forward(values: Mapping[str, np.ndarray]) -> Record:
-        if not values:
-            return candidate.records["float64"]
         forced: dict[Precision, Forced] = {
             p: Forced(activations={n: v.astype(p) for n, v in values.items()}) for p in PRECISIONS
         }
-        return retake(sides[1], candidate.before, batches, forced).records["float64"]
+        return retake(sides[1], states, batches, forced if values else None).records["float64"]
 
-    alignment = align_activations(reference.records["float64"], forward, list(anchors))
-    parameters = sides[0].watched["float64"].parameters
+    there = retake(sides[0], moved, sides[0].batches(0)).records["float64"]
+    alignment = align_activations(there, forward, list(anchors))
     return plan_of(alignment, pairing, parameters, reference.records["float64"], candidate.records["float64"])
+
+
+def _rounded(states: States) -> States:
+    """Both precisions start from the same numbers: those of float32."""
+
+    def once(array: np.ndarray) -> np.ndarray:
+        return array.astype(np.float32).astype(array.dtype) if array.dtype.kind == "f" else array
+
+    return {
+        precision: replace(
+            state,
+            values={name: once(array) for name, array in state.values.items()},
+            slots={slot: {name: once(array) for name, array in of.items()} for slot, of in state.slots.items()},
+        )
+        for precision, state in states.items()
+    }
+
+
+def _moved(state: State, movable: Collection[str]) -> State:
+    rng = np.random.default_rng(0)
+    values = {}
+    for name, array in state.values.items():
+        noise = rng.standard_normal(array.shape)
+        scale = MOVE * (np.sqrt(np.mean(array**2)) + MOVE) if name in movable and array.dtype.kind == "f" else 0
+        values[name] = (array + scale * noise).astype(array.dtype) if scale else array
+    return replace(state, values=values)
 
 
 def _without_loss(taken: Taken) -> bool:
@@ -213,12 +252,20 @@ def _left_out(plan: Plan, sides: tuple[Follower, Follower]) -> list[str]:
     return notes
 
 
-def _chaotic(plan: Plan, measures: Measures) -> bool:
-    """Rounding of the loss (the outputs, without one) has passed a tenth of its size on both sides."""
+def _chaotic(plan: Plan, measures: Measures, largest: float) -> bool:
+    """Rounding of the loss has passed a tenth of its size on both sides; a loss that converges to 0 is no chaos."""
+    noise = min(_of_loss(plan, measures.noise_reference), _of_loss(plan, measures.noise_candidate))
+    return noise > CHAOS * largest > 0
+
+
+def _of_loss(plan: Plan, values: np.ndarray) -> float:
+    """A measure of the loss, or of the last activation without one."""
     kinds = [quantity.kind for quantity in plan.compared]
-    i = kinds.index("loss") if "loss" in kinds else len(kinds) - 1 - kinds[::-1].index("activation")
-    noise = min(measures.noise_reference[0, i], measures.noise_candidate[0, i])
-    return bool(noise > CHAOS * max(measures.size[0, i], 1e-300)) and not is_null(measures)[0, i]
+    return float(values[0, kinds.index("loss") if "loss" in kinds else _last(kinds, "activation")])
+
+
+def _last(kinds: list[str], kind: str) -> int:
+    return len(kinds) - 1 - kinds[::-1].index(kind)
 
 
 def _restless(

@@ -23,7 +23,7 @@ from harness.recipe import Recipe
 EXAMPLES = 32
 layers: Any = keras.layers
 ops: Any = keras.ops
-ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "softplus": nn.Softplus}
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "softplus": partial(nn.Softplus, threshold=1e4)}
 
 
 def chain(widths: Sequence[int], activation: str, gain: float = 1.0) -> tuple[nn.Sequential, keras.Sequential]:
