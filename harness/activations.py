@@ -23,6 +23,9 @@ whether they are equal is for the verdict to say."""
 MOMENTS = 0.05
 """How far the moments of two such activations can be apart."""
 
+EQUAL = 1e-6
+"""Of that difference there is no doubt."""
+
 ROUNDS = 60
 RANK = 5
 CALLS = 9
@@ -55,16 +58,18 @@ def align_activations(
     """
     own = forward({})
     wanted = reference.activations
-    anchors = [*anchors, *zip(reference.outputs, own.outputs, strict=False)]
+    layers = _partners(anchors, wanted, own.activations)
+    outputs = _partners(list(zip(reference.outputs, own.outputs, strict=False)), wanted, own.activations)
+    partner = {**layers, **{one: other for one, other in outputs.items() if one not in layers}}
     shapes = tuple(dict.fromkeys(values.shape[1:] for values in own.activations.values() if 3 <= values.ndim <= RANK))
-    pairs = _by_value(wanted, own.activations, shapes)
+    pairs = _by_value(wanted, own.activations, shapes, layers, outputs)
     for _ in range(ROUNDS):
         paired, taken = {pair.reference for pair in pairs}, {pair.candidate for pair in pairs}
         left = {name: values for name, values in wanted.items() if name not in paired}
         forced = forward(forced_values(pairs, wanted, own.activations)).activations
         free = {name: values for name, values in forced.items() if name not in taken}
-        found = _by_value(left, free, shapes)
-        found = found or _next_by_structure(left, free, anchors, pairs, list(wanted), list(own.activations), shapes)
+        found = _by_value(left, free, shapes, layers, outputs)
+        found = found or _next_by_structure(left, free, partner, pairs, list(wanted), list(own.activations), shapes)
         if not found:
             break
         pairs += found
@@ -85,15 +90,26 @@ def forced_values(pairs: Sequence[Aligned], reference: Activations, candidate: A
 # --- by value ---------------------------------------------------------------------------------------------------
 
 
-def _by_value(reference: Activations, candidate: Activations, shapes: Sequence[Shape]) -> list[Aligned]:
-    """Pairs that agree: as many as possible in the same order of computation, the closest first, then the others."""
+def _by_value(
+    reference: Activations,
+    candidate: Activations,
+    shapes: Sequence[Shape],
+    layers: Mapping[str, str],
+    outputs: Mapping[str, str],
+) -> list[Aligned]:
+    """Pairs that agree: as many as possible in the same order of computation, the closest first, then the others.
+
+    Two layers with parameters are no pair if each has another partner, even if the values are crossed; what has a
+    partner, a layer or an output of the model, pairs with something else only if that is equal.
+    """
     rows, columns = list(reference), list(candidate)
     moments = [{name: _moments(values) for name, values in side.items()} for side in (reference, candidate)]
     found: dict[tuple[int, int], tuple[float, View]] = {}
     for (i, one), (j, other) in itertools.product(enumerate(rows), enumerate(columns)):
-        if _close(moments[0][one], moments[1][other]):
+        if _close(moments[0][one], moments[1][other]) and _strangers(one, other, layers) < 2:
             match = matching_view(reference[one], candidate[other], shapes)
-            if match is not None and match[0] <= SIMILAR:
+            doubtful = _strangers(one, other, layers) or _strangers(one, other, outputs)
+            if match is not None and match[0] <= (EQUAL if doubtful else SIMILAR):
                 found[i, j] = match
     gain = {ij: 1 - math.log10(gap + 1e-17) for ij, (gap, _) in found.items()}
     chosen = _in_order(len(rows), len(columns), gain)
@@ -103,6 +119,20 @@ def _by_value(reference: Activations, candidate: Activations, shapes: Sequence[S
     return [
         Aligned(reference=rows[i], candidate=columns[j], view=found[i, j][1], by="value") for i, j in sorted(chosen)
     ]
+
+
+def _strangers(one: str, other: str, partner: Mapping[str, str]) -> int:
+    """How many of two activations have another partner; the calls of a shared layer may come in any order."""
+    rows = [b for a, b in partner.items() if a == one]
+    columns = [a for a, b in partner.items() if b == other]
+    return sum(
+        bool(owners) and all(_layer(name) != _layer(owner) for owner in owners)
+        for name, owners in ((other, rows), (one, columns))
+    )
+
+
+def _layer(name: str) -> str:
+    return name.partition("#")[0]
 
 
 def _moments(values: np.ndarray) -> tuple[int, float, float, float] | None:
@@ -205,20 +235,15 @@ def _permuted(reference: np.ndarray, candidate: np.ndarray, scale: float) -> tup
 def _next_by_structure(
     left: Activations,
     free: Activations,
-    anchors: Sequence[tuple[str, str]],
+    partner: Mapping[str, str],
     pairs: Sequence[Aligned],
     rows: Sequence[str],
     columns: Sequence[str],
     shapes: Sequence[Shape],
 ) -> list[Aligned]:
     """The first pair, in the reference's order, that parameters, or size and order between two pairs, suggest."""
-    partner = _partners(anchors, columns)
     place = {pair.reference: columns.index(pair.candidate) for pair in pairs}
-    ahead = {  # a layer that hands on only its last step is not the one that hands on all
-        name: columns.index(other)
-        for name, other in partner.items()
-        if other in free and name in left and free[other].size == left[name].size
-    }
+    ahead = {name: columns.index(other) for name, other in partner.items() if other in free and name in left}
     by_value = {pair.reference for pair in pairs if pair.by == "value"}
     claimed = {partner[name] for name in ahead}
     for i, name in enumerate(rows):
@@ -239,14 +264,19 @@ def _next_by_structure(
     return []
 
 
-def _partners(anchors: Sequence[tuple[str, str]], columns: Sequence[str]) -> dict[str, str]:
-    """Anchors for every call of a layer; a layer with an activation of its own shows what comes before it too, and
-    that is what a bare layer computes."""
+def _partners(anchors: Sequence[tuple[str, str]], reference: Activations, candidate: Activations) -> dict[str, str]:
+    """Which activation, by name, the anchors make which: for every call of a layer; a layer with an activation of its
+    own shows what comes before it too, and that is what a bare layer computes."""
     found = {}
     for one, other in anchors:
         for call in ("", *(f"#{k}" for k in range(2, CALLS + 1))):
-            bare = f"{other}{call}/linear"
-            found[one + call] = bare if bare in columns else other + call
+            bare = [f"{name}{call}/linear" in side for name, side in ((one, reference), (other, candidate))]
+            names = [(f"{one}{call}", f"{other}{call}"), (f"{one}{call}/linear", f"{other}{call}/linear")]
+            if bare[0] != bare[1]:
+                names = [(f"{one}{call}{bare[0] * '/linear'}", f"{other}{call}{bare[1] * '/linear'}")]
+            # a layer that hands on only its last step is not the one that hands on all
+            names = [(a, b) for a, b in names if a in reference and b in candidate]
+            found.update({a: b for a, b in names if reference[a].size == candidate[b].size})
     return found
 
 

@@ -18,7 +18,8 @@ class Divergence:
     """A quantity that differs by itself, not by what came before.
 
     place: `forward:<layer>`, `loss`, `gradient:<parameter>`, `update:<parameter>`, `state:<buffer>`, in the
-    reference's names; candidate_place in the candidate's. text: one line with the numbers.
+    reference's names; candidate_place in the candidate's. text: one line with the numbers. why: what was wrong,
+    where that is proven, and cause: its id in the table of causes.
     """
 
     place: str
@@ -27,6 +28,8 @@ class Divergence:
     name: str
     index: tuple[int, ...]
     text: str
+    cause: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,8 @@ class Comparison:
             lines += [f"first divergence: {self.first.place} at step {self.first.step}", f"  {self.first.text}"]
             if self.first.candidate_place != self.first.place:
                 lines.append(f"  {candidate} calls it {self.first.candidate_place}")
+            if self.first.why:
+                lines.append(f"why ({self.first.cause}): {self.first.why}")
             lines += [f"own error too: {d.place} at step {d.step}" for d in self.own[1:6]]
             if len(self.own) > 6:
                 lines.append(f"and {len(self.own) - 6} more: result.own")

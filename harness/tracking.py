@@ -14,6 +14,7 @@ from harness.activations import align_activations
 from harness.case import PRECISIONS, Precision
 from harness.comparing import EPS64, Measures
 from harness.comparison import Comparison, Divergence
+from harness.elsewhere import Moment
 from harness.following import (
     Follower,
     Plan,
@@ -41,12 +42,14 @@ from harness.judging import (
     VERDICTS,
     Judgement,
     K,
+    float32_explains,
     is_null,
     judge,
 )
-from harness.owning import SILENT, missing_block, own_errors
+from harness.owning import SILENT, Own, missing_block, own_errors, persisting
 from harness.pairing import Pairing, pair_parameters
 from harness.recipe import Forced, Record, State
+from harness.remapping import remedy
 
 RANDOM = 1e-6
 """Relative change of an activation, when its step is taken again in float64, that no order of summation makes."""
@@ -82,6 +85,7 @@ class Tracking:
     apart: set[str] = field(default_factory=set)
     apart_by_rounding: bool = False
     largest: float = 0.0
+    coarse: int | None = None
 
     def to_the_end(self, steps: int) -> Comparison:
         sides = self.reference, self.candidate
@@ -131,12 +135,23 @@ class Tracking:
     def _judge(self, plan: Plan, step: int, reference: Taken, candidate: Taken) -> Judgement:
         measures = measures_of(plan, reference, candidate)
         judgement = judge(measures, np.zeros(len(plan.compared), bool))
-        self.largest = max(self.largest, _of_loss(plan, measures.size))
+        self.largest = max(self.largest, _of_outputs(plan, measures.size))
+        self._allow_float32(judgement)
         if self.lost or _chaotic(plan, measures, self.largest):
             self.lost = self.lost or f"chaotic from step {step} on: rounding has grown to the size of the outputs"
             self.notes.append(self.lost)
             judgement.mark(judgement.verdict != IDENTICAL, UNDECIDED, self.lost_because)
         return judgement
+
+    def _allow_float32(self, judgement: Judgement) -> None:
+        """Behind a place that one side computes in float32, float32 is the yardstick."""
+        if self.coarse is None:
+            return
+        measures = judgement.measures
+        only = (judgement.verdict == DIFFERENT) & (measures.d64 <= float32_explains(measures))
+        only[:, : self.coarse] = False
+        judgement.mark(only, ROUNDING, "one precision")
+        self.apart_by_rounding |= bool(only.any())
 
     def _alarmed(self, plan: Plan, judgement: Judgement) -> bool:
         return any(
@@ -157,32 +172,55 @@ class Tracking:
         if not self.own:  # behind a difference the slots follow from it
             self.apart = slots_apart(plan, reference.before, candidate.before)
         known = {divergence.name for divergence in self.own}
-        own = own_errors(plan, sides, step, reference, candidate, measures, self.apart, known)
-        if own.different.any():
-            first = int(np.argmax(own.different))
+        own = own_errors(plan, sides, step, reference, candidate, measures, self.apart, known, self.coarse)
+        if self.coarse is None and (own.because == "one precision").any():
+            self.coarse = int(np.argmax(own.because == "one precision"))
+            name = plan.compared[self.coarse].name
+            text = "a side has this in float32 only, in its float64 run too (or weights that were computed in float32)"
+            self.notes.append(f"{name}: {text}; from there on float32's rounding is the yardstick")
+            self._allow_float32(judgement)
+            alarms = judgement.verdict[0] == DIFFERENT
+        different = own.different
+        moment = Moment(plan=plan, sides=sides, step=step, reference=reference, candidate=candidate, keep=self.apart)
+        if not (different.any() or self.own):
+            unsettled = alarms & (own.because == "") & ~_of_null_gradients(measures)
+            different = persisting(moment, unsettled, measures)
+            own = replace(own, measures=measures)
+        if different.any():
+            first = int(np.argmax(different))
             early = alarms.copy()
             early[first:] = False
             judgement.mark((0, np.flatnonzero(early)), ROUNDING, "")
             judgement.mark((0, first), DIFFERENT, "")
-            new = [i for i in np.flatnonzero(own.different).tolist() if plan.compared[i].name not in known]
+            new = [i for i in np.flatnonzero(different).tolist() if plan.compared[i].name not in known]
             found = [_divergence(plan, i, step, own.measures, reference, candidate) for i in new]
             if found and not self.own and plan.compared[first].kind == "activation":
-                missing = missing_block(plan, sides, step, reference, candidate, own, first)
-                found[0] = _of_missing(found[0], missing) if missing else found[0]
+                found[0] = _why(found[0], moment, own, first)
             self.own += found
-            return
-        if self.own:
-            return  # what follows from a difference found before
-        reasons = set(own.because) - {""}
-        if "one precision" in reasons:
-            judgement.mark((0, np.flatnonzero(alarms)), UNDECIDED, "one precision")
-            self.notes.append(f"float32 inside one side's float64 run, first at {_first_name(plan, own.because)}")
-            return
-        backward = any(alarms[i] and plan.compared[i].kind.endswith("gradient") for i in range(len(alarms)))
-        null = is_null(measures)[0]
-        why = "kink" if "kink" in reasons or (backward and not null.any()) else "null" if null.any() else ""
-        judgement.mark((0, np.flatnonzero(alarms)), ROUNDING, why)
-        self.apart_by_rounding = True
+        elif not self.own:  # else it follows from a difference found before
+            judgement.mark((0, np.flatnonzero(alarms)), ROUNDING, _harmless(plan, own, alarms, measures))
+            self.apart_by_rounding = True
+
+
+def _harmless(plan: Plan, own: Own, alarms: np.ndarray, measures: Measures) -> str:
+    """Why a step's alarms are none."""
+    backward = any(
+        alarm and quantity.kind.endswith("gradient") for alarm, quantity in zip(alarms, plan.compared, strict=True)
+    )
+    null = is_null(measures).any()
+    for why in ("one precision", "kink"):
+        if why in own.because:
+            return why
+    return "null" if null else "kink" if backward else ""
+
+
+def _of_null_gradients(measures: Measures) -> np.ndarray:
+    """What is 0 exactly, and all of a parameter whose gradient is."""
+    null = is_null(measures)[0]
+    names = {
+        q.tensor for q, zero in zip(measures.layout.quantities, null, strict=True) if zero and q.kind == "gradient"
+    }
+    return null | np.array([q.tensor in names and q.kind != "activation" for q in measures.layout.quantities])
 
 
 def _pair(sides: tuple[Follower, Follower], given: Mapping[str, Any] | None) -> Pairing:
@@ -253,19 +291,14 @@ def _left_out(plan: Plan, sides: tuple[Follower, Follower]) -> list[str]:
 
 
 def _chaotic(plan: Plan, measures: Measures, largest: float) -> bool:
-    """Rounding of the loss has passed a tenth of its size on both sides; a loss that converges to 0 is no chaos."""
-    noise = min(_of_loss(plan, measures.noise_reference), _of_loss(plan, measures.noise_candidate))
+    """Rounding of the outputs has passed a tenth of their size on both sides; converging to 0 is no chaos."""
+    noise = min(_of_outputs(plan, measures.noise_reference), _of_outputs(plan, measures.noise_candidate))
     return noise > CHAOS * largest > 0
 
 
-def _of_loss(plan: Plan, values: np.ndarray) -> float:
-    """A measure of the loss, or of the last activation without one."""
-    kinds = [quantity.kind for quantity in plan.compared]
-    return float(values[0, kinds.index("loss") if "loss" in kinds else _last(kinds, "activation")])
-
-
-def _last(kinds: list[str], kind: str) -> int:
-    return len(kinds) - 1 - kinds[::-1].index(kind)
+def _of_outputs(plan: Plan, values: np.ndarray) -> float:
+    """A measure of the last activation."""
+    return float(values[0, max(i for i, quantity in enumerate(plan.compared) if quantity.kind == "activation")])
 
 
 def _restless(
@@ -300,10 +333,6 @@ def _random_layer(taken: Taken, again: Taken) -> str:
     return ""
 
 
-def _first_name(plan: Plan, because: np.ndarray) -> str:
-    return plan.compared[int(np.argmax(because == "one precision"))].name
-
-
 def _divergence(plan: Plan, i: int, step: int, measures: Measures, reference: Taken, candidate: Taken) -> Divergence:
     quantity = plan.compared[i]
     one, other = shown(quantity, reference, candidate)
@@ -319,15 +348,16 @@ def _divergence(plan: Plan, i: int, step: int, measures: Measures, reference: Ta
     return Divergence(place=places[0], candidate_place=places[1], step=step, name=quantity.name, index=index, text=text)
 
 
-def _of_missing(divergence: Divergence, names: tuple[str, str]) -> Divergence:
-    """The place of a block that only one side has, right before the quantity that shows it."""
-    who = "the candidate" if names[0] == names[1] else "the reference"
-    return replace(
-        divergence,
-        place=f"forward:{names[0]}",
-        candidate_place=f"forward:{names[1]}",
-        text=f"{names[0]} is there in {who} alone; {divergence.text}",
-    )
+def _why(divergence: Divergence, moment: Moment, own: Own, i: int) -> Divergence:
+    """With what proves a first difference in the forward pass: a block that one side lacks (its place is right before
+    the quantity that shows it), or a wrong map of the weights."""
+    names = missing_block(moment, own, i)
+    if names is not None:
+        who = "the candidate" if names[0] == names[1] else "the reference"
+        text = f"{names[0]} is there in {who} alone; {divergence.text}"
+        return replace(divergence, place=f"forward:{names[0]}", candidate_place=f"forward:{names[1]}", text=text)
+    found = remedy(moment, own, i)
+    return replace(divergence, cause=found.cause, why=found.text) if found else divergence
 
 
 def _place(plan: Plan, i: int, side: int) -> str:

@@ -1,0 +1,166 @@
+"""The step taken elsewhere: nearby, where chance falls otherwise, and a hair away, where float32 does not follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.case import PRECISIONS, Precision
+from harness.comparing import EPS32, Measures
+from harness.following import Follower, Plan, Taken, forced_by, mapped, parameters_of, retake, shown
+from harness.judging import K
+from harness.recipe import Batch, State
+
+NEARBY = 2.0**-9
+"""Relative move to another point: far above float32's grain, small against what would change the step."""
+
+HAIR = 2.0**-40
+"""Relative move that float64 follows and float32 does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A step of both sides. keep: the slots that stay the candidate's own when it begins from the reference's state."""
+
+    plan: Plan
+    sides: tuple[Follower, Follower]
+    step: int
+    reference: Taken
+    candidate: Taken
+    keep: Collection[str]
+
+
+def nearby(moment: Moment, seed: int, *, forced: bool = True) -> tuple[Taken, Taken]:
+    """The step of both sides where every float input and parameter has moved a little, on both alike.
+
+    forced: each block of the candidate is fed what the reference's was.
+    """
+
+    def moved(values: np.ndarray, factor: np.ndarray) -> np.ndarray:
+        return (values * (1 + NEARBY * factor)).astype(np.float32).astype(values.dtype)
+
+    return _elsewhere(moment, seed, moved, forced)
+
+
+def _a_hair_away(moment: Moment) -> tuple[Taken, Taken]:
+    return _elsewhere(moment, 0, lambda values, factor: (values * (1 + HAIR * factor)).astype(values.dtype), True)
+
+
+def _elsewhere(
+    moment: Moment, seed: int, move: Callable[[np.ndarray, np.ndarray], np.ndarray], forced: bool
+) -> tuple[Taken, Taken]:
+    sides = moment.sides
+    start = _moved_state(moment.reference.before["float64"], seed, move)
+    before: dict[Precision, State] = {precision: _as(start, precision) for precision in PRECISIONS}
+    batches = [_moved_batches(side, moment.step, seed, move) for side in sides]
+    there = retake(sides[0], before, batches[0])
+    states = mapped(moment.plan.pairing, before, moment.candidate.before, moment.keep)
+    fed = forced_by(moment.plan, there, moment.candidate) if forced else None
+    return there, retake(sides[1], states, batches[1], fed)
+
+
+def _moved_state(state: State, seed: int, move: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> State:
+    """Slots stay: a moved second moment could become negative, and an optimizer's rule is smooth."""
+    rng = np.random.default_rng(seed)
+    values = {
+        name: move(array, rng.uniform(-1, 1, array.shape)) if array.dtype.kind == "f" else array
+        for name, array in state.values.items()
+    }
+    return replace(state, values=values)
+
+
+def _moved_batches(
+    side: Follower, step: int, seed: int, move: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> dict[Precision, Batch]:
+    """The same move for every layout: one factor for each example and input."""
+    moved: dict[Precision, Batch] = {}
+    for precision, batch in side.batches(step).items():
+        rng = np.random.default_rng((seed, 1))
+        inputs = tuple(
+            move(values, rng.uniform(-1, 1, len(values)).reshape(-1, *[1] * (values.ndim - 1)))
+            if values.dtype.kind == "f"
+            else values
+            for values in batch.inputs
+        )
+        moved[precision] = replace(batch, inputs=inputs)
+    return moved
+
+
+def _as(state: State, precision: Precision) -> State:
+    def cast(values: np.ndarray) -> np.ndarray:
+        return values.astype(precision) if values.dtype.kind == "f" else values
+
+    return State(
+        values={name: cast(values) for name, values in state.values.items()},
+        slots={slot: {name: cast(values) for name, values in of.items()} for slot, of in state.slots.items()},
+        count=state.count,
+    )
+
+
+def only_float32(moment: Moment, alone: Taken, own: Measures, suspects: Sequence[int], coarse: int | None) -> list[int]:
+    """Those of the suspects (quantities whose difference float32 explains) that one side computes in float32 in its
+    float64 run, or from weights that were themselves computed in float32; what comes behind one is judged like it.
+
+    alone: the candidate's forced step. coarse: the first quantity known before.
+    """
+    away, stored = _a_hair_away(moment), _stored_again(moment)
+    found: list[int] = []
+    for i in suspects:
+        behind = found or (coarse is not None and i >= coarse)
+        if (
+            behind
+            or _on_grid(moment, i, alone)
+            or _stays(moment, i, alone, away, own)
+            or _stored(moment, i, stored, own)
+        ):
+            found.append(i)
+    return found
+
+
+def _on_grid(moment: Moment, i: int, alone: Taken) -> bool:
+    """One side's float64 lies on the float32 grid, the other's does not."""
+    pair = shown(moment.plan.compared[i], moment.reference, alone)
+    grids = [bool((values == values.astype(np.float32)).all()) for values in pair]
+    return grids[0] != grids[1] and all(values.any() for values in pair)
+
+
+def _stays(moment: Moment, i: int, alone: Taken, away: tuple[Taken, Taken], own: Measures) -> bool:
+    """One side does not follow its inputs by the hair that the other does."""
+    quantity = moment.plan.compared[i]
+    here, there = shown(quantity, moment.reference, alone), shown(quantity, *away)
+    follows = [now - was for now, was in zip(there, here, strict=True)]
+    sizes = [float(np.abs(follow).max()) for follow in follows]
+    resolvable = max(sizes) > K * own.budget[0, i]
+    smooth = max(sizes) <= K * EPS32 * own.size[0, i]  # float32's steps, no flipped mask
+    return resolvable and smooth and bool(np.abs(follows[1] - follows[0]).max() > max(sizes) / 2)
+
+
+def _stored_again(moment: Moment) -> tuple[Taken, Taken] | None:
+    """The candidate's step, and the same where each weight that is not the reference's was rounded to float32 another
+    way; None where all are."""
+    equal = {name for link in moment.plan.pairing.links if link.expected for name in parameters_of(link.candidate)}
+    rng = np.random.default_rng(0)
+    states = dict(moment.candidate.before)
+    state = states["float64"]
+    other = {
+        name: array * (1 + EPS32 / 2 * rng.uniform(-1, 1, array.shape))
+        for name, array in state.values.items()
+        if name not in equal and array.dtype.kind == "f"
+    }
+    if not other:
+        return None
+    states["float64"] = replace(state, values={**state.values, **other})
+    batches = moment.sides[1].batches(moment.step)
+    fed = forced_by(moment.plan, moment.reference, moment.candidate)
+    return retake(moment.sides[1], moment.candidate.before, batches, fed), retake(moment.sides[1], states, batches, fed)
+
+
+def _stored(moment: Moment, i: int, again: tuple[Taken, Taken] | None, own: Measures) -> bool:
+    """The way in which weights were rounded to float32 changes this as much as the two sides differ."""
+    if again is None:
+        return False
+    quantity = moment.plan.compared[i]
+    one, other = (shown(quantity, moment.reference, taken)[1] for taken in again)
+    return bool(own.d64[0, i] <= K * np.abs(one - other).max())

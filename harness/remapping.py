@@ -1,0 +1,119 @@
+"""A difference that a wrong map of the weights makes: right ones are tried; float64 that then agrees is the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from harness.alternatives import candidate_maps
+from harness.case import PRECISIONS, Precision
+from harness.elsewhere import Moment
+from harness.following import forced_by, mapped, retake, shown
+from harness.judging import K
+from harness.owning import Own
+from harness.recipe import Shape, State
+from harness.views import Link, View, describe, put, put_value, see_value
+
+MOST = 100
+"""Maps tried; each costs a step of the candidate."""
+
+Edit = Sequence[tuple[Link, View | None]]
+"""Links whose parameter the candidate should hold through another view; None: through the link's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """A proven cause: its id in the table of causes, and what was wrong, with the difference before and after."""
+
+    cause: str
+    text: str
+
+
+def remedy(moment: Moment, own: Own, i: int) -> Remedy | None:
+    """The map of the weights through which activation i, which differs by itself, agrees; None where none is found."""
+    before, enough = own.measures.d64[0, i], K * own.measures.budget[0, i]
+    for cause, text, edit in islice(_edits(moment, i), MOST):
+        after = _apart(moment, i, edit)
+        if after <= enough:
+            return Remedy(
+                cause=cause, text=f"{text}; mapped so, float64 agrees ({before:.2g} before, {after:.2g} after)"
+            )
+    return None
+
+
+def _edits(moment: Moment, i: int) -> Iterator[tuple[str, str, Edit]]:
+    """What to try, the likeliest first: the values where they belong, then other maps of what looks right."""
+    links = _in_question(moment, i)
+    notes = {note.parameter: note for note in moment.plan.pairing.notes}
+    amiss = [link for link in links if not link.expected]
+    if amiss:
+        said = [notes[link.name] for link in amiss if link.name in notes]
+        cause = next((note.cause for note in said if note.cause), "weights-not-transferred")
+        yield cause, "; ".join(note.text for note in said[:1]), [(link, None) for link in amiss]
+    maps = {link: _maps(moment, link, i) for link in links if link.expected and not link.candidate.added}
+    for k in range(max(map(len, maps.values()), default=0)):
+        gates = {link: found[k] for link, found in maps.items() if len(found) > k and found[k][0] == "rnn-gate-order"}
+        if gates:
+            link, (cause, view) = next(iter(gates.items()))
+            text = f"{link.candidate.parameter} has the gates in another order; meant: {describe(view)}"
+            yield cause, text, [(one, view) for one, (_, view) in gates.items()]
+    for link, found in maps.items():
+        for cause, view in found:
+            if cause != "rnn-gate-order":
+                text = f"{link.candidate.parameter} holds {link.name} in another order; meant: {describe(view)}"
+                yield cause, text, [(link, view)]
+
+
+def _in_question(moment: Moment, i: int) -> list[Link]:
+    """Links that can act on an activation: of its layer; else of layers that show no activation themselves."""
+    name = moment.plan.compared[i].reference.removesuffix("/linear").partition("#")[0]
+    layers = {p.name: p.layer for p in moment.sides[0].watched["float64"].parameters}
+    named = {a.reference.partition("#")[0] for a in moment.plan.alignment}
+    links = moment.plan.pairing.links
+    own = [link for link in links if layers[link.reference.parameter] == name]
+    return own or [link for link in links if layers[link.reference.parameter] not in named]
+
+
+def _maps(moment: Moment, link: Link, i: int) -> list[tuple[str, View]]:
+    ours, theirs = ({p.name: p for p in side.watched["float64"].parameters} for side in moment.sides)
+    reference, candidate = ours[link.reference.parameter], theirs[link.candidate.parameter]
+    return list(candidate_maps(link, reference, candidate, _before_flatten(moment, i)))
+
+
+def _before_flatten(moment: Moment, i: int) -> tuple[Shape, Shape] | None:
+    """The shapes of the last activations before i that are more than a row of features, without batch."""
+    sides = moment.reference.records["float64"].activations, moment.candidate.records["float64"].activations
+    for quantity in reversed(moment.plan.compared[:i]):
+        if quantity.kind == "activation":
+            shapes = sides[0][quantity.reference].shape, sides[1][quantity.candidate].shape
+            if all(len(shape) > 2 for shape in shapes):
+                return shapes[0][1:], shapes[1][1:]
+    return None
+
+
+def _apart(moment: Moment, i: int, edit: Edit) -> float:
+    """How far activation i is apart in float64 once the candidate holds the edit's parameters as said."""
+    states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before, moment.keep)
+    edited: dict[Precision, State] = {
+        p: replace(states[p], values={**states[p].values, **_held(edit, moment.reference.before[p], states[p])})
+        for p in PRECISIONS
+    }
+    forced = forced_by(moment.plan, moment.reference, moment.candidate)
+    again = retake(moment.sides[1], edited, moment.sides[1].batches(moment.step), forced)
+    one, other = shown(moment.plan.compared[i], moment.reference, again)
+    return float(np.abs(one - other).max())
+
+
+def _held(edit: Edit, reference: State, candidate: State) -> Mapping[str, np.ndarray]:
+    values = {link.candidate.parameter: candidate.values[link.candidate.parameter].copy() for link, _ in edit}
+    values.update({a.parameter: candidate.values[a.parameter] for link, _ in edit for a in link.candidate.added})
+    for link, view in edit:
+        wanted = see_value(link.reference, reference.values)
+        if view is None:
+            put_value(link.candidate, values, wanted)
+        else:
+            put(view, values[link.candidate.parameter], wanted)
+    return values
