@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.recipe import Record, Shape
-from harness.views import View, put, see
+from harness.views import View, put, see, seen_shape
 
 SIMILAR = 1e-2
 """Largest difference, relative to the tensor's size, at which two activations still are taken for the same quantity;
@@ -25,6 +25,9 @@ MOMENTS = 0.05
 
 EQUAL = 1e-6
 """Of that difference there is no doubt."""
+
+CLOSER = 0.5
+"""A layout of two activations that differ is believed if it halves the difference in the usual one."""
 
 ROUNDS = 60
 RANK = 5
@@ -50,11 +53,13 @@ def align_activations(
     reference: Record,
     forward: Callable[[Activations], Record],
     anchors: Sequence[tuple[str, str]],
+    opaque: Collection[str] = (),
 ) -> tuple[Aligned, ...]:
     """Pairs of activations, in the reference's order of computation.
 
     reference: its float64 record. forward: the candidate's float64 record of the same examples when activations are
-    forced to the given values. anchors: pairs of layers that have the same parameters.
+    forced to the given values. anchors: pairs of layers that have the same parameters. opaque: layers, of either side,
+    whose inside is the framework's own and need not correspond.
     """
     own = forward({})
     wanted = reference.activations
@@ -69,7 +74,9 @@ def align_activations(
         forced = forward(forced_values(pairs, wanted, own.activations)).activations
         free = {name: values for name, values in forced.items() if name not in taken}
         found = _by_value(left, free, shapes, layers, outputs)
-        found = found or _next_by_structure(left, free, partner, pairs, list(wanted), list(own.activations), shapes)
+        if not found:
+            left, free = ({n: v for n, v in of.items() if not _inside(n, opaque)} for of in (left, free))
+            found = _next_by_structure(left, free, partner, pairs, list(wanted), list(own.activations), shapes)
         if not found:
             break
         pairs += found
@@ -129,6 +136,10 @@ def _strangers(one: str, other: str, partner: Mapping[str, str]) -> int:
         bool(owners) and all(_layer(name) != _layer(owner) for owner in owners)
         for name, owners in ((other, rows), (one, columns))
     )
+
+
+def _inside(name: str, layers: Collection[str]) -> bool:
+    return any(name[:i] in layers for i, letter in enumerate(name) if letter == "/") and not name.endswith("/linear")
 
 
 def _layer(name: str) -> str:
@@ -250,7 +261,7 @@ def _next_by_structure(
         if name not in left:
             continue
         if name in ahead:
-            return [_structural(name, partner[name], left[name], free[partner[name]], shapes)]
+            return [_structural(name, partner[name], left[name], free[partner[name]], pairs, shapes)]
         following = next((row for row in rows[i + 1 :] if row in place), None)
         if following in by_value:
             continue  # what the two show between two places where they agree need not correspond
@@ -260,7 +271,7 @@ def _next_by_structure(
         between = [c for c in columns[before + 1 : after] if c in free and c not in claimed]
         fitting = [c for c in between if free[c].size == left[name].size]
         if fitting:
-            return [_structural(name, fitting[0], left[name], free[fitting[0]], shapes)]
+            return [_structural(name, fitting[0], left[name], free[fitting[0]], pairs, shapes)]
     return []
 
 
@@ -281,8 +292,24 @@ def _partners(anchors: Sequence[tuple[str, str]], reference: Activations, candid
 
 
 def _structural(
-    name: str, other: str, reference: np.ndarray, candidate: np.ndarray, shapes: Sequence[Shape]
+    name: str,
+    other: str,
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    pairs: Sequence[Aligned],
+    shapes: Sequence[Shape],
 ) -> Aligned:
-    match = matching_view(reference, candidate, shapes) if np.isfinite(candidate).all() else None
-    view = match[1] if match else View(result=(-1, *reference.shape[1:]))
+    """A pair in the layout that the pairs so far have; in another one only where that is much closer."""
+    scale = float(np.abs(reference).max()) or 1.0
+    view = _usual(reference.shape, candidate.shape, [pair.view.axes for pair in pairs if pair.by == "value"])
+    closest = matching_view(reference, candidate, shapes) if np.isfinite(candidate).all() else None
+    if closest is not None and closest[0] < CLOSER * np.abs(reference - see(view, candidate)).max() / scale:
+        view = closest[1]
     return Aligned(reference=name, candidate=other, view=view, by="structure")
+
+
+def _usual(reference: Shape, candidate: Shape, seen: Sequence[tuple[int, ...] | None]) -> View:
+    """The layout that is most usual among those seen, of those that give the reference's shape; else the plainest."""
+    views = [view for view in _layouts(reference, candidate) if seen_shape(view, candidate)[1:] == reference[1:]]
+    fitting = [view for view in views if view.result is None or view.axes is None] or views
+    return max(fitting, key=lambda view: seen.count(view.axes), default=View(result=(-1, *reference[1:])))

@@ -218,7 +218,7 @@ def _through(side: Side, view: View) -> Side:
 def _loaded(link: Link, cause: str, view: View | None, how: str = "") -> Note:
     meant = describe(link.candidate.view)
     held = how or (view and describe(view))
-    text = f"{link.candidate.parameter} holds the values of {link.name} as {held}; meant: {meant}"
+    text = f"{link.candidate.parameter} holds the values of {link.name} {held}; meant: {meant}"
     return Note(parameter=link.name, cause=cause, text=text, view=view)
 
 

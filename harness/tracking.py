@@ -249,7 +249,8 @@ def _plan(sides: tuple[Follower, Follower], pairing: Pairing, reference: Taken, 
         return retake(sides[1], states, batches, forced if values else None).records["float64"]
 
     there = retake(sides[0], moved, sides[0].batches(0)).records["float64"]
-    alignment = align_activations(there, forward, list(anchors))
+    opaque = {p.layer for side in sides for p in side.watched["float64"].parameters if p.op}
+    alignment = align_activations(there, forward, list(anchors), opaque)
     return plan_of(alignment, pairing, parameters, reference.records["float64"], candidate.records["float64"])
 
 
