@@ -38,7 +38,7 @@ def candidate_maps(
 def _gate_orders(view: View, shape: Shape, reference: Parameter, candidate: Parameter) -> Iterator[tuple[str, View]]:
     op = candidate.op
     torch, others = GATES.get(op, ("", ""))
-    if len(torch) < 2 or not {reference.role, candidate.role} <= _GATED:
+    if len(torch) < 2 or reference.op != op or not {reference.role, candidate.role} <= _GATED:
         return
     axis = 0 if reference.framework == "pytorch" else len(shape) - 1
     native = _native(candidate)

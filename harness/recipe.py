@@ -56,7 +56,7 @@ class Parameter:
     role: kernel, bias, recurrent_kernel, recurrent_bias, gamma, beta, moving_mean, moving_variance, embeddings, alpha,
     in_kernel, in_bias (query, key and value stacked), query_kernel, query_bias, key_kernel, ..., out_kernel, out_bias,
     with _reverse behind it for the backward direction of a bidirectional layer, or "" where unknown.
-    framework: whose layout it has: "pytorch", "keras" or "jax".
+    framework: whose layout it has: "pytorch", "keras" or "jax". dtype: what the user stores it in.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Parameter:
     framework: str
     trainable: bool = True
     buffer: bool = False
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pandas as pd
 
@@ -57,6 +58,8 @@ RANDOM = 1e-6
 MOVE = 0.05
 """How far parameters are moved, relative to their size, to tell activations apart."""
 
+FLOATS = ("bfloat16", "float16", "float32")
+
 PLACES = {
     "activation": "forward",
     "activation_gradient": "gradient",
@@ -89,11 +92,12 @@ class Tracking:
 
     def to_the_end(self, steps: int) -> Comparison:
         sides = self.reference, self.candidate
-        pairing = _pair(sides, self.parameter_map)
-        plan: Plan | None = None
-        states = [_rounded(side.states()) for side in sides]
+        stored = _coarsest(sides)
+        states = [_rounded(side.states(), stored) for side in sides]
         for side, start in zip(sides, states, strict=True):
             side.load(start)
+        pairing = _pair(sides, self.parameter_map)
+        plan: Plan | None = None
         for step in range(steps):
             reference, candidate = (take(side, step, before) for side, before in zip(sides, states, strict=True))
             states = [states_after(side, taken) for side, taken in zip(sides, (reference, candidate), strict=True)]
@@ -254,11 +258,17 @@ def _plan(sides: tuple[Follower, Follower], pairing: Pairing, reference: Taken, 
     return plan_of(alignment, pairing, parameters, reference.records["float64"], candidate.records["float64"])
 
 
-def _rounded(states: States) -> States:
-    """Both precisions start from the same numbers: those of float32."""
+def _coarsest(sides: tuple[Follower, Follower]) -> np.dtype:
+    """The lowest precision, float32 at most, in which either side stores a parameter."""
+    stored = [np.dtype(p.dtype) for side in sides for p in side.watched["float64"].parameters if p.dtype in FLOATS]
+    return max([np.dtype("float32"), *stored], key=lambda dtype: float(ml_dtypes.finfo(dtype).eps))
+
+
+def _rounded(states: States, stored: np.dtype) -> States:
+    """Both sides and both precisions start from the same numbers: those that the lowest precision can hold."""
 
     def once(array: np.ndarray) -> np.ndarray:
-        return array.astype(np.float32).astype(array.dtype) if array.dtype.kind == "f" else array
+        return array.astype(stored).astype(array.dtype) if array.dtype.kind == "f" else array
 
     return {
         precision: replace(
