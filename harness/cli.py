@@ -144,7 +144,11 @@ def compare(
 
     A side is a model, a harness.side(...), or a function that gives one: mymodels:torch_side.
     """
+    from harness.case import HarnessError
+
     with _reported_errors():
+        if page and not page.parent.is_dir():
+            raise HarnessError(f"--html {page}: there is no directory {page.parent}")
         x, y = _loaded(data or f"{reference.partition(':')[0]}:data", "give --data MODULE:NAME")
         sides = [
             _loaded(name, "name a model, a harness.side(...) or a function that gives one")

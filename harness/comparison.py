@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from harness.pairing import Pairing
+from harness.views import Link, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class Divergence:
 
     place: `forward:<layer>`, `loss`, `gradient:<parameter>`, `update:<parameter>`, `state:<buffer>`, in the
     reference's names; candidate_place in the candidate's. text: one line with the numbers. why: what was wrong,
-    where that is proven, and cause: its id in the table of causes.
+    where that is proven, and cause: its id in the table of causes; edit: the map of the weights that would be right.
     """
 
     place: str
@@ -30,6 +31,11 @@ class Divergence:
     text: str
     cause: str = ""
     why: str = ""
+    edit: tuple[tuple[Link, View | None], ...] = field(default=(), repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """The words and numbers as plain data."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "edit"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,8 @@ class Comparison:
         return "\n".join(lines)
 
     def _next(self) -> str:
+        if self.first and self.first.edit:
+            return "harness.transfer(reference, candidate, x) writes the weights as meant"
         if self.first:
             return f'result.frame.query("step == {self.first.step}") shows every quantity of that step'
         return "nothing to do" if self.exit_code == 0 else "the notes say what keeps it from being decided"
@@ -86,8 +94,8 @@ class Comparison:
         return {
             "verdict": self.verdict,
             "because": self.because,
-            "first": asdict(self.first) if self.first else None,
-            "own": [asdict(divergence) for divergence in self.own],
+            "first": self.first.as_json() if self.first else None,
+            "own": [divergence.as_json() for divergence in self.own],
             "notes": list(self.notes),
             "environment": dict(self.environment),
         }

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 import frameworks as registry
+from frameworks.protocol import Watched
 from harness.case import PRECISIONS, HarnessError
 from harness.checking import choose
 from harness.comparison import Comparison
@@ -13,7 +16,10 @@ from harness.feeding import feeds
 from harness.following import Follower
 from harness.pairing import Pairing, pair_parameters, transfer_values
 from harness.recipe import Recipe
+from harness.remapping import edited_values
 from harness.tracking import Tracking
+
+Values = Mapping[str, np.ndarray]
 
 
 def side(model: Any, **how: Any) -> Recipe:
@@ -66,23 +72,36 @@ def compare(
     return Tracking(followers[0], followers[1], parameter_map, steps == 0).to_the_end(max(steps, 1))
 
 
-def transfer(reference: Any, candidate: Any) -> Pairing:
+def transfer(reference: Any, candidate: Any, x: Any = None) -> Pairing:
     """Write the reference's parameters and buffers into the candidate's model, in its own layout; returns the pairing.
 
-    Raises HarnessError where a parameter of the candidate has no counterpart.
+    x: examples, as `compare` takes them. With them both models are run, and a layout that only the forward pass shows
+    (in which order an image was flattened) is found and put right. Raises HarnessError where a parameter of the
+    candidate has no counterpart.
     """
     recipes = _recipe(reference), _recipe(candidate)
-    kinds = [registry.framework_of(recipe) for recipe in recipes]
-    watched = [registry.models(k).watch(r, "float32", True) for k, r in zip(kinds, recipes, strict=True)]
-    values = [w.state().values for w in watched]
-    pairing = pair_parameters(watched[0].parameters, watched[1].parameters, values[0], values[1])
+    _, other = (registry.models(registry.framework_of(recipe)) for recipe in recipes)
+    pairing, watched, values = _paired(recipes)
     if pairing.unmatched_candidate:
         raise HarnessError(
             f"no counterpart in the reference for {', '.join(note.parameter for note in pairing.unmatched_candidate)}; "
             "the two models must have the same layers"
         )
-    registry.models(kinds[1]).assign(recipes[1], transfer_values(pairing, values[0], watched[1].parameters, values[1]))
+    other.assign(recipes[1], transfer_values(pairing, values[0], watched[1].parameters, values[1]))
+    for _ in pairing.links if x is not None else ():
+        first = compare(*recipes, x, steps=0).first
+        pairing, _, values = _paired(recipes)
+        if first is None or not first.edit:
+            break
+        other.assign(recipes[1], edited_values(first.edit, *values))
     return pairing
+
+
+def _paired(recipes: tuple[Recipe, Recipe]) -> tuple[Pairing, list[Watched], tuple[Values, Values]]:
+    """The pairing of two models' parameters as they are, with the models and the values."""
+    watched = [registry.models(registry.framework_of(recipe)).watch(recipe, "float32", True) for recipe in recipes]
+    values = watched[0].state().values, watched[1].state().values
+    return pair_parameters(watched[0].parameters, watched[1].parameters, *values), watched, values
 
 
 def _recipe(model: Any) -> Recipe:

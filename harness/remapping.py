@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -20,16 +20,18 @@ from harness.views import Link, View, describe, put, put_value, see_value
 MOST = 100
 """Maps tried; each costs a step of the candidate."""
 
-Edit = Sequence[tuple[Link, View | None]]
+Edit = tuple[tuple[Link, View | None], ...]
 """Links whose parameter the candidate should hold through another view; None: through the link's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """A proven cause: its id in the table of causes, and what was wrong, with the difference before and after."""
+    """A proven cause: its id in the table of causes, what was wrong, with the difference before and after, and the edit
+    that rights it."""
 
     cause: str
     text: str
+    edit: Edit
 
 
 def remedy(moment: Moment, own: Own, i: int) -> Remedy | None:
@@ -38,9 +40,8 @@ def remedy(moment: Moment, own: Own, i: int) -> Remedy | None:
     for cause, text, edit in islice(_edits(moment, i), MOST):
         after = _apart(moment, i, edit)
         if after <= enough:
-            return Remedy(
-                cause=cause, text=f"{text}; mapped so, float64 agrees ({before:.2g} before, {after:.2g} after)"
-            )
+            text = f"{text}; mapped so, float64 agrees ({before:.2g} before, {after:.2g} after)"
+            return Remedy(cause=cause, text=text, edit=edit)
     return None
 
 
@@ -52,19 +53,19 @@ def _edits(moment: Moment, i: int) -> Iterator[tuple[str, str, Edit]]:
     if amiss:
         said = [notes[link.name] for link in amiss if link.name in notes]
         cause = next((note.cause for note in said if note.cause), "weights-not-transferred")
-        yield cause, "; ".join(note.text for note in said[:1]), [(link, None) for link in amiss]
+        yield cause, "; ".join(note.text for note in said[:1]), tuple((link, None) for link in amiss)
     maps = {link: _maps(moment, link, i) for link in links if link.expected and not link.candidate.added}
     for k in range(max(map(len, maps.values()), default=0)):
         gates = {link: found[k] for link, found in maps.items() if len(found) > k and found[k][0] == "rnn-gate-order"}
         if gates:
             link, (cause, view) = next(iter(gates.items()))
             text = f"{link.candidate.parameter} has the gates in another order; meant: {describe(view)}"
-            yield cause, text, [(one, view) for one, (_, view) in gates.items()]
+            yield cause, text, tuple((one, view) for one, (_, view) in gates.items())
     for link, found in maps.items():
         for cause, view in found:
             if cause != "rnn-gate-order":
                 text = f"{link.candidate.parameter} holds {link.name} in another order; meant: {describe(view)}"
-                yield cause, text, [(link, view)]
+                yield cause, text, ((link, view),)
 
 
 def _in_question(moment: Moment, i: int) -> list[Link]:
@@ -98,7 +99,7 @@ def _apart(moment: Moment, i: int, edit: Edit) -> float:
     """How far activation i is apart in float64 once the candidate holds the edit's parameters as said."""
     states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before, moment.keep)
     edited: dict[Precision, State] = {
-        p: replace(states[p], values={**states[p].values, **_held(edit, moment.reference.before[p], states[p])})
+        p: replace(states[p], values=edited_values(edit, moment.reference.before[p].values, states[p].values))
         for p in PRECISIONS
     }
     forced = forced_by(moment.plan, moment.reference, moment.candidate)
@@ -107,11 +108,14 @@ def _apart(moment: Moment, i: int, edit: Edit) -> float:
     return float(np.abs(one - other).max())
 
 
-def _held(edit: Edit, reference: State, candidate: State) -> Mapping[str, np.ndarray]:
-    values = {link.candidate.parameter: candidate.values[link.candidate.parameter].copy() for link, _ in edit}
-    values.update({a.parameter: candidate.values[a.parameter] for link, _ in edit for a in link.candidate.added})
+def edited_values(
+    edit: Edit, reference: Mapping[str, np.ndarray], candidate: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The candidate's values by name, with those of the edit as it says."""
+    touched = [side.parameter for link, _ in edit for side in (link.candidate, *link.candidate.added)]
+    values = {**candidate, **{name: candidate[name].copy() for name in touched}}
     for link, view in edit:
-        wanted = see_value(link.reference, reference.values)
+        wanted = see_value(link.reference, reference)
         if view is None:
             put_value(link.candidate, values, wanted)
         else:

@@ -368,7 +368,7 @@ def _why(divergence: Divergence, moment: Moment, own: Own, i: int) -> Divergence
         text = f"{names[0]} is there in {who} alone; {divergence.text}"
         return replace(divergence, place=f"forward:{names[0]}", candidate_place=f"forward:{names[1]}", text=text)
     found = remedy(moment, own, i)
-    return replace(divergence, cause=found.cause, why=found.text) if found else divergence
+    return replace(divergence, cause=found.cause, why=found.text, edit=found.edit) if found else divergence
 
 
 def _place(plan: Plan, i: int, side: int) -> str:
