@@ -74,6 +74,7 @@ def describe(model: nn.Module, optimizer: optim.Optimizer | None) -> tuple[Param
             framework="pytorch",
             trainable=not of.buffer and of.tensor.requires_grad and id(of.tensor) in moved,
             buffer=of.buffer,
+            dtype=str(of.tensor.dtype).removeprefix("torch."),
             **_meaning(model, modules, of),
         )
         for name, of in named(model).items()

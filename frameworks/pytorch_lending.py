@@ -1,4 +1,4 @@
-"""Lending: a user's own torch objects hold a watcher's promoted values for the time of a call, then get theirs back.
+"""Lending: a user's own torch objects hold a watcher's own values for the time of a call, then get theirs back.
 
 A copy of a model would miss what functions reach by themselves: a loss that adds the model's own weights, clipping
 that names the model, a class weight in a closure. Lent values reach all of them, and nothing needs to be copyable.
@@ -17,9 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+from harness.case import Precision
 
 _FOREIGN = sys.stdlib_module_names | {"_pytest", "jax", "keras", "numpy", "pandas", "pytest", "tensorflow"}
 
@@ -39,11 +42,19 @@ class Lending:
     dicts, lists and closure cells keep their identity and swap their contents.
     """
 
-    def __init__(self, roots: Iterable[Any], dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.tensors, self.holders, self.schedules = _reached(roots)
-        self.held = [Held(_promoted(tensor, dtype), None, tensor.requires_grad) for tensor in self.tensors]
+    def __init__(self, roots: Iterable[Any], precision: Precision) -> None:
+        self.precision: Precision = precision
+        self.tensors, self.holders, self.schedules, self.scalers = _reached(roots)
+        kept = {id(scaler._scale) for scaler in self.scalers}  # torch takes no other type than float32 there
+        self.held = [
+            Held(_own(tensor, "float32" if id(tensor) in kept else precision), None, tensor.requires_grad)
+            for tensor in self.tensors
+        ]
         self.contents = [_contents(holder) for holder in self.holders]
+
+    def loss_scale(self) -> float:
+        """What the user's own step multiplies its loss by, so that float16 can hold the cotangents."""
+        return self.scalers[0].get_scale() if len(self.scalers) == 1 else 1.0
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -51,7 +62,7 @@ class Lending:
         contents = [_contents(holder) for holder in self.holders]
         held = [Held(tensor.data, tensor.grad, tensor.requires_grad) for tensor in self.tensors]
         # a graph that the user built before the call must not find its tensors changed in place
-        with _unsafe_preserve_version_counter(tuple(self.tensors)), _settings(self.dtype):
+        with _unsafe_preserve_version_counter(tuple(self.tensors)), _settings(self.precision):
             try:
                 self._hand(self.held, self.contents)
                 yield
@@ -75,13 +86,13 @@ class Lending:
 
 
 @contextmanager
-def _settings(dtype: torch.dtype) -> Iterator[None]:
+def _settings(precision: Precision) -> Iterator[None]:
     """Default dtype, gradients on, and every random state, put back afterwards."""
     default, of_python, of_numpy = torch.get_default_dtype(), random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
         try:
-            torch.set_default_dtype(dtype)
+            torch.set_default_dtype(_at(precision, default))
             yield
         finally:
             torch.set_default_dtype(default)
@@ -89,18 +100,22 @@ def _settings(dtype: torch.dtype) -> Iterator[None]:
             np.random.set_state(of_numpy)
 
 
-def _promoted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    own = tensor.detach().clone()
-    if own.is_complex():
-        return own.to(torch.complex64 if dtype == torch.float32 else torch.complex128)
-    return own.to(dtype) if own.is_floating_point() else own
+def _own(tensor: Tensor, precision: Precision) -> Tensor:
+    return tensor.detach().clone().to(_at(precision, tensor.dtype))
+
+
+def _at(precision: Precision, dtype: torch.dtype) -> torch.dtype:
+    """What a dtype of the user's is at a precision: in float32 itself, unless it is wider."""
+    if precision == "float32":
+        return {torch.float64: torch.float32, torch.complex128: torch.complex64}.get(dtype, dtype)
+    return torch.complex128 if dtype.is_complex else torch.float64 if dtype.is_floating_point else dtype
 
 
 # --- what can be reached ----------------------------------------------------------------------------------------
 
 
-def _reached(roots: Iterable[Any]) -> tuple[list[Tensor], list[Any], list[LRScheduler]]:
-    """Leaf tensors; the dicts, lists and cells that hold state; schedules: each once."""
+def _reached(roots: Iterable[Any]) -> tuple[list[Tensor], list[Any], list[LRScheduler], list[GradScaler]]:
+    """Leaf tensors; the dicts, lists and cells that hold state; schedules; loss scales: each once."""
     seen: dict[int, Any] = {}
     queue = [part for root in roots for part in (root, _state(root))]
     while queue:
@@ -114,6 +129,7 @@ def _reached(roots: Iterable[Any]) -> tuple[list[Tensor], list[Any], list[LRSche
         [thing for thing in found if isinstance(thing, Tensor) and thing.grad_fn is None],
         [thing for thing in found if isinstance(thing, dict | list | CellType)],
         [thing for thing in found if isinstance(thing, LRScheduler)],
+        [thing for thing in found if isinstance(thing, GradScaler)],
     )
 
 

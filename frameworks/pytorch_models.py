@@ -1,6 +1,6 @@
 """PyTorch: users' own models, watched step by step (the protocol's `Models`).
 
-The user's objects compute, holding a watcher's promoted values for the time of a call (`pytorch_lending`).
+The user's objects compute, holding a watcher's own values for the time of a call (`pytorch_lending`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from frameworks.pytorch_recording import Recording, runs_whole
 from frameworks.pytorch_tensors import array, like
 from frameworks.pytorch_updating import Rates, counts, load_slots, moved, slots, update_rule
 from harness.case import HarnessError, Precision
-from harness.recipe import Batch, Forced, Recipe, Record, State
+from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
 
 
 def watch(recipe: Recipe, precision: Precision, inference: bool) -> Watch:
@@ -53,13 +53,13 @@ class Watch:
 
     def __init__(self, recipe: Recipe, precision: Precision, inference: bool) -> None:
         self.recipe, self.model, self.inference = recipe, recipe.model, inference
-        self.dtype: torch.dtype = getattr(torch, precision)
         held = (*recipe.model.parameters(), *recipe.model.buffers())
         self.device = held[0].device if held else torch.device("cpu")
         parts = (recipe.loss, recipe.optimizer, recipe.schedule, recipe.penalty, recipe.after_backward)
-        self.lending = Lending([recipe.model, *held, *parts, recipe.train_step], self.dtype)
+        self.lending = Lending([recipe.model, *held, *parts, recipe.train_step], precision)
         self.taken: dict[int, int] = {}
         self.parameters = describe(recipe.model, recipe.optimizer)
+        self.dtype = torch.float64 if precision == "float64" else _dtype_of_data(self.parameters)
         self.optimizer = update_rule(recipe)
         self.is_fresh = recipe.optimizer is None or not recipe.optimizer.state
         self.count = self.first = max(counts(recipe.optimizer, named_tensors(recipe.model)).values(), default=0)
@@ -83,7 +83,8 @@ class Watch:
         with self.lending.lent():
             self._set_mode()
             self._draw_anew(batch.step)
-            recording = Recording(self.model, forced or Forced())
+            scale = self.lending.loss_scale() if self.recipe.train_step else 1.0
+            recording = Recording(self.model, forced or Forced(), scale)
             if self.inference or not self._trains():
                 self._forward(recording, batch)
                 return recording.finish()
@@ -165,11 +166,13 @@ class Watch:
             if handle:
                 handle.remove()
         if loss is None and recording.losses:
-            loss = recording.losses[-1]
+            loss = recording.losses[-1] / recording.loss_scale
         if not isinstance(loss, Tensor | float | int):
             raise HarnessError(f"train_step returned {type(loss).__name__}, no loss; return the loss as a tensor")
-        after = self._state() if seen or optimizer is None else None
-        return recording.finish(torch.as_tensor(loss), seen[0] if seen else self._gradients(), after)
+        gradients = seen[0] if seen else self._gradients()
+        skipped = any(g is not None and not np.isfinite(g).all() for g in gradients.values())  # by a loss scale
+        after = self._state() if seen or skipped or optimizer is None else None
+        return recording.finish(torch.as_tensor(loss), gradients, after)
 
     def _trains(self) -> bool:
         return self.recipe.loss is not None or self.recipe.train_step is not None
@@ -240,6 +243,13 @@ class Watch:
 
 
 # --- what can be watched ----------------------------------------------------------------------------------------
+
+
+def _dtype_of_data(parameters: Sequence[Parameter]) -> torch.dtype:
+    """float32, unless all that is trained has one lower dtype: torch multiplies no bfloat16 by float32."""
+    floats = [p for p in parameters if not p.buffer and getattr(torch, p.dtype).is_floating_point]
+    stored = {p.dtype for p in floats if p.trainable} or {p.dtype for p in floats}
+    return getattr(torch, stored.pop()) if len(stored) == 1 and stored <= {"bfloat16", "float16"} else torch.float32
 
 
 def _check(recipe: Recipe, inference: bool) -> None:

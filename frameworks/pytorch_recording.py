@@ -61,9 +61,9 @@ class Replaced(torch.autograd.Function):
 class Recording(TorchFunctionMode):
     """One step's recording: what runs in the model within `forward`, and what flows back within `backward`."""
 
-    def __init__(self, model: nn.Module, forced: Forced) -> None:
+    def __init__(self, model: nn.Module, forced: Forced, loss_scale: float = 1.0) -> None:
         super().__init__()
-        self.model, self.forced = model, forced
+        self.model, self.forced, self.loss_scale = model, forced, loss_scale
         self.losses: list[Tensor] = []
         self._outputs: list[Entry] = []
         self._handles: list[RemovableHandle] = []
@@ -270,10 +270,10 @@ class Recording(TorchFunctionMode):
     def _cotangent(self, entry: Entry, cotangent: Tensor) -> Tensor | None:
         if not self._in_backward:
             return None
-        value = array(cotangent)
+        value = array(cotangent) / np.float32(self.loss_scale)
         entry.cotangent = value if entry.cotangent is None else entry.cotangent + value
         forced = self.forced.cotangents.get(entry.name)
-        return None if forced is None else like(forced, cotangent)
+        return None if forced is None else like(forced * np.float32(self.loss_scale), cotangent)
 
     @contextmanager
     def _paused(self) -> Iterator[None]:

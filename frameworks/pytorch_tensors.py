@@ -13,7 +13,9 @@ from torch import Tensor
 
 
 def array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to_dense().cpu().numpy().copy()
+    """In memory of its own; what is stored in less than float32 as float32, for NumPy has no bfloat16."""
+    own = tensor.detach().to_dense().cpu()
+    return (own.float() if own.is_floating_point() and own.itemsize < 4 else own).numpy().copy()
 
 
 def shown(tensor: Tensor) -> bool:

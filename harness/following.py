@@ -172,14 +172,27 @@ def states_after(side: Follower, taken: Taken) -> States:
 
 
 @contextmanager
-def aside(*sides: Follower) -> Iterator[None]:
-    """Within, steps may be taken again from any state; the sides go on afterwards as if nothing had happened."""
-    now = [side.states() for side in sides]
+def aside(sides: Sequence[Follower], states: Sequence[States]) -> Iterator[None]:
+    """Within, steps may be taken again from any state; the sides go on afterwards from theirs."""
     try:
         yield
     finally:
-        for side, states in zip(sides, now, strict=True):
-            side.load(states)
+        for side, own in zip(sides, states, strict=True):
+            side.load(own)
+
+
+def forward(
+    side: Follower, state: State, batch: Batch, forced: Mapping[str, np.ndarray], names: Collection[str]
+) -> Record:
+    """The float64 activations of a batch from a state, with some forced; only within `aside`. names: what a whole step
+    shows; where the forward pass alone does not show the same (a user's train_step) a whole step is taken."""
+    watched = side.watched["float64"]
+    watched.load(state)
+    alone = watched.pull_back(batch, {}, Forced(activations=forced))
+    if set(alone.activations) == set(names):
+        return alone
+    watched.load(state)
+    return watched.step(batch, Forced(activations=forced))
 
 
 def retake(
@@ -324,10 +337,11 @@ def mapped(pairing: Pairing, states: States, onto: States, keep: Collection[str]
     What has no counterpart stays as in `onto`, and so do parameters that began apart and the slots named in `keep`
     (`slot:parameter`): that they differ is the candidate's own doing.
     """
-    return {precision: _mapped(pairing, states[precision], onto[precision], keep) for precision in PRECISIONS}
+    return {precision: mapped_state(pairing, states[precision], onto[precision], keep) for precision in PRECISIONS}
 
 
-def _mapped(pairing: Pairing, state: State, onto: State, keep: Collection[str]) -> State:
+def mapped_state(pairing: Pairing, state: State, onto: State, keep: Collection[str] = ()) -> State:
+    """As `mapped`, one precision."""
     values = {name: array.copy() for name, array in onto.values.items()}
     slots = {slot: {name: array.copy() for name, array in of.items()} for slot, of in onto.slots.items()}
     for link in pairing.links:

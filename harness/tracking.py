@@ -12,7 +12,6 @@ import pandas as pd
 
 import frameworks as registry
 from harness.activations import align_activations
-from harness.case import PRECISIONS, Precision
 from harness.comparing import EPS64, Measures
 from harness.comparison import Comparison, Divergence
 from harness.elsewhere import Moment
@@ -22,7 +21,9 @@ from harness.following import (
     States,
     Taken,
     aside,
+    forward,
     mapped,
+    mapped_state,
     measures_of,
     parameters_of,
     plan_of,
@@ -49,7 +50,7 @@ from harness.judging import (
 )
 from harness.owning import SILENT, Own, missing_block, own_errors, persisting
 from harness.pairing import Pairing, pair_parameters
-from harness.recipe import Forced, Record, State
+from harness.recipe import State
 from harness.remapping import remedy
 
 RANDOM = 1e-6
@@ -99,10 +100,11 @@ class Tracking:
         pairing = _pair(sides, self.parameter_map)
         plan: Plan | None = None
         for step in range(steps):
+            reference = candidate = None  # the last step's tensors go before this step's come
             reference, candidate = (take(side, step, before) for side, before in zip(sides, states, strict=True))
             states = [states_after(side, taken) for side, taken in zip(sides, (reference, candidate), strict=True)]
             if plan is None:
-                with aside(*sides):
+                with aside(sides, states):
                     plan = _plan(sides, pairing, reference, candidate)
                 if _without_loss(reference) and _without_loss(candidate) and not self.inference:
                     records = reference.records["float64"], candidate.records["float64"]
@@ -113,7 +115,7 @@ class Tracking:
                 self.notes += [*(note.text for note in pairing.notes), *_left_out(plan, sides)]
             judgement = self._judge(plan, step, reference, candidate)
             if self._alarmed(plan, judgement):
-                with aside(*sides):
+                with aside(sides, states):
                     self._explain(plan, step, reference, candidate, judgement)
             self.rows.append(_frame(plan, step, judgement))
             if self.apart_by_rounding:
@@ -242,20 +244,19 @@ def _plan(sides: tuple[Follower, Follower], pairing: Pairing, reference: Taken, 
     parameters = sides[0].watched["float64"].parameters
     shared = {name for link in pairing.links if link.expected for name in parameters_of(link.reference)}
     movable = shared - {parameter.name for parameter in parameters if parameter.buffer}
-    moved: dict[Precision, State] = {p: _moved(reference.before[p], movable) for p in PRECISIONS}
-    states = mapped(pairing, moved, candidate.before)
-    batches = sides[1].batches(0)
-
-    def forward(values: Mapping[str, np.ndarray]) -> Record:
-        forced: dict[Precision, Forced] = {
-            p: Forced(activations={n: v.astype(p) for n, v in values.items()}) for p in PRECISIONS
-        }
-        return retake(sides[1], states, batches, forced if values else None).records["float64"]
-
-    there = retake(sides[0], moved, sides[0].batches(0)).records["float64"]
+    records = reference.records["float64"], candidate.records["float64"]
+    batches = [side.feed.batch(0, "float64") for side in sides]
+    moved = _moved(reference.before["float64"], movable)
+    state = mapped_state(pairing, moved, candidate.before["float64"])
+    there = forward(sides[0], moved, batches[0], {}, records[0].activations)
     opaque = {p.layer for side in sides for p in side.watched["float64"].parameters if p.op}
-    alignment = align_activations(there, forward, list(anchors), opaque)
-    return plan_of(alignment, pairing, parameters, reference.records["float64"], candidate.records["float64"])
+    alignment = align_activations(
+        there,
+        lambda forced: forward(sides[1], state, batches[1], forced, records[1].activations),
+        list(anchors),
+        opaque,
+    )
+    return plan_of(alignment, pairing, parameters, *records)
 
 
 def _coarsest(sides: tuple[Follower, Follower]) -> np.dtype:
@@ -287,7 +288,7 @@ def _moved(state: State, movable: Collection[str]) -> State:
         noise = rng.standard_normal(array.shape)
         scale = MOVE * (np.sqrt(np.mean(array**2)) + MOVE) if name in movable and array.dtype.kind == "f" else 0
         values[name] = (array + scale * noise).astype(array.dtype) if scale else array
-    return replace(state, values=values)
+    return State(values=values, count=state.count)
 
 
 def _without_loss(taken: Taken) -> bool:
