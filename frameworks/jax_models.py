@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from frameworks.jax_trees import is_float, parameters_of, tree_of, write
-from frameworks.jaxpr_recording import evaluate, program_of, tap
+from frameworks.jax_trees import is_float, parameters_of, plain, tree_of, write
+from frameworks.jaxpr_recording import evaluate, program_of, tap, wide_casts
 from frameworks.optax_state import Updater
 from harness.case import HarnessError, Optimizer, Precision
 from harness.recipe import Batch, Forced, Recipe, Record, State
@@ -30,7 +30,7 @@ PILED = "gradient"
 
 
 def watch(recipe: Recipe, precision: Precision, inference: bool) -> JaxModel:
-    """A copy of the parameters at this precision, with a fresh state of the optimizer.
+    """A copy of the parameters at this precision (float32: what is lower stays), with a fresh state of the optimizer.
 
     model: a pure apply(params, *inputs) -> an output, or a pytree of them; one that also returns new statistics is not
     supported. A keyword `training` of it is told the mode. loss(output, target) -> scalar; with example weights
@@ -74,6 +74,9 @@ class JaxModel:
         self.parameters = parameters_of(self.tree)
         self.layers = {parameter.name: parameter.layer for parameter in self.parameters}
         self.trained = tuple(parameter.name for parameter in self.parameters if parameter.trainable)
+        stored = {np.dtype(_at(precision, parameter.dtype)) for parameter in self.parameters if parameter.trainable}
+        self.dtype = stored.pop() if len(stored) == 1 else np.dtype(precision)
+        """Of floating inputs and targets: with bfloat16 weights alone, float32 inputs would promote them all."""
         self.options = _mode(recipe, inference)
         self.compute = jax.jit(self._compute)
         with self._x64():
@@ -95,7 +98,7 @@ class JaxModel:
                 self.values[name] = jnp.array(value, _fitting(self.values, name, value).dtype)
             for name, value in state.slots.get(PILED, {}).items():
                 if name in self.piled:
-                    self.piled[name] = jnp.array(value, self.precision)
+                    self.piled[name] = jnp.array(value, self.piled[name].dtype)
             if self.updater is not None:
                 self.updater.load(state)
 
@@ -107,9 +110,8 @@ class JaxModel:
                 gradients = {name: self.piled[name] + gradient for name, gradient in gradients.items()}
             after = None
             if self.updater is not None:
-                placed = self._on_device(forced.gradients)
-                for name, value in placed.items():
-                    _ = _fitting(gradients, name, value)
+                given = forced.gradients.items()
+                placed = {name: jnp.asarray(value, _fitting(gradients, name, value).dtype) for name, value in given}
                 after = self._stepped(self.updater, gradients | placed, batch.step)
         return self._record(shown, outputs, loss, cotangents, gradients, after)
 
@@ -121,7 +123,10 @@ class JaxModel:
     # --- forward and backward -----------------------------------------------------------------------------------
 
     def _computed(self, batch: Batch, forced: Forced, pulled: Arrays | None) -> tuple[Any, ...]:
-        inputs, targets = (tuple(map(jnp.asarray, arrays)) for arrays in (batch.inputs, batch.targets))
+        inputs, targets = (
+            tuple(jnp.asarray(a, self.dtype if is_float(a.dtype) else None) for a in arrays)
+            for arrays in (batch.inputs, batch.targets)
+        )
         weights = None if batch.weights is None or self.loss is None else jnp.asarray(batch.weights, self.precision)
         pulled = None if pulled is None else self._on_device(pulled)
         arguments = (self.values, inputs, targets, weights, pulled)
@@ -232,8 +237,11 @@ class JaxModel:
 
     # --- in and out ---------------------------------------------------------------------------------------------
 
-    def _x64(self) -> Any:
-        return jax.enable_x64(self.precision == "float64")
+    @contextmanager
+    def _x64(self) -> Iterator[None]:
+        wide = self.precision == "float64"
+        with jax.enable_x64(wide), wide_casts() if wide else nullcontext():
+            yield
 
     def _on_device(self, arrays: Arrays) -> dict[str, Any]:
         return {name: jnp.asarray(value, self.precision) for name, value in arrays.items()}
@@ -245,9 +253,9 @@ class JaxModel:
         return Record(
             activations=_numpy(shown),
             outputs=tuple(name for output in outputs for name in output),
-            loss=None if loss is None else np.array(loss),
-            cotangents={name: np.array(cotangents[name]) for name in shown if name in cotangents},
-            gradients={name: np.array(gradients[name]) for name in self.trained} if differentiated else {},
+            loss=None if loss is None else plain(loss),
+            cotangents={name: plain(cotangents[name]) for name in shown if name in cotangents},
+            gradients={name: plain(gradients[name]) for name in self.trained} if differentiated else {},
             after=after,
         )
 
@@ -324,8 +332,15 @@ def _require_shape(shapes: Mapping[str, tuple[int, ...]], name: str, value: Any)
 
 def _copy(value: Any, precision: Precision) -> Any:
     """Rounded to float32 once, so that both precisions start from the same point."""
-    return jnp.asarray(np.asarray(value, np.float32), precision) if is_float(value.dtype) else jnp.array(value)
+    if not is_float(value.dtype):
+        return jnp.array(value)
+    return jnp.asarray(np.asarray(value, np.float32), _at(precision, str(value.dtype)))
+
+
+def _at(precision: Precision, dtype: str) -> str:
+    """What a floating dtype of the user's is at a precision: in float32 itself, unless it is wider."""
+    return dtype if precision == "float32" and dtype != "float64" else precision
 
 
 def _numpy(arrays: Arrays) -> dict[str, np.ndarray]:
-    return {name: np.array(value) for name, value in arrays.items()}
+    return {name: plain(value) for name, value in arrays.items()}

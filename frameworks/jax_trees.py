@@ -110,6 +110,7 @@ def parameters_of(tree: Tree) -> tuple[Parameter, ...]:
             framework="jax",
             trainable=is_float(leaf.dtype),
             buffer=not is_float(leaf.dtype),
+            dtype=str(leaf.dtype),
         )
         for name, leaf in arrays.items()
     )
@@ -126,6 +127,11 @@ def write(node: Any, new: Any) -> Any:
 
 def is_float(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating)
+
+
+def plain(value: Any) -> np.ndarray:
+    """In memory of its own; what is stored in less than float32 as float32, for NumPy has no bfloat16."""
+    return np.array(value, np.float32) if is_float(value.dtype) and value.dtype.itemsize < 4 else np.array(value)
 
 
 def _is_array(leaf: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src import dtypes
+from jax._src.interpreters import partial_eval
 from jax.core import Tracer
 from jax.extend.core import JaxprEqn
+from jax.lax import convert_element_type_p
 
 from frameworks.jax_trees import is_float
 from frameworks.jaxpr_lines import Line, Opened, Value, live, open_calls
@@ -20,6 +24,36 @@ from harness.case import Precision
 
 Given = tuple[Any, Any] | None
 """Whether a value is forced, and the value; traced, so that one compiled function serves every choice of them."""
+
+
+_WIDE = jax.make_user_context(False)
+"""Part of the key of jit's caches: a function traced with wide casts is not the user's own."""
+
+
+@contextmanager
+def wide_casts() -> Iterator[None]:
+    """Where code names a floating dtype (`x.astype(jnp.bfloat16)`), it gets float64; constants keep their decimals.
+
+    Behind a cast that was traced as it stands constants would be rounded: 0.1 is 0.1001 in bfloat16. All public functions
+    ask the one, all constants pass the other (jax 0.8 and 0.10: jax/_src/dtypes.py, jax/_src/interpreters/partial_eval.py).
+    """
+    named, rules, cast = dtypes.check_and_canonicalize_user_dtype, partial_eval.const_fold_rules, convert_element_type_p
+    fold = rules[cast]
+
+    def wide(dtype: Any, *args: Any) -> Any:
+        found = named(dtype, *args)
+        return np.dtype("float64") if is_float(found) else found
+
+    def fold_typed(constants: Sequence[Any], *args: Any) -> Any:
+        typed = [_widened(c if c is None else np.asarray(c), "float64") for c in constants]
+        return fold(constants if typed[0] is constants[0] else [np.asarray(c) for c in typed], *args)
+
+    dtypes.check_and_canonicalize_user_dtype, rules[cast] = wide, fold_typed
+    try:
+        with _WIDE(True):
+            yield
+    finally:
+        dtypes.check_and_canonicalize_user_dtype, rules[cast] = named, fold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +99,7 @@ def evaluate(
 ) -> Any:
     """The function's output, where visit(name, value) stands for each shown value in all that follows.
 
-    In float64, what the function itself casts to float32 stays in float64, and its float32 constants are widened.
+    In float64, what was traced in a lower precision is computed in float64, and constants are widened.
     """
     known = dict(zip(program.arguments, arguments, strict=True))
 
@@ -113,11 +147,11 @@ def _bind(equation: JaxprEqn, values: list[Any], precision: Precision) -> list[A
         # A traced body takes what it was traced for.
         avals: list[Any] = [atom.aval for atom in equation.invars]
         values = [
-            jnp.asarray(value, aval.dtype) if is_float(aval.dtype) else value
+            _as_traced(value, aval.dtype) if is_float(aval.dtype) else value
             for value, aval in zip(values, avals, strict=True)
         ]
     elif precision == "float64":
-        parameters = {key: np.dtype("float64") if _is_float32(p) else p for key, p in parameters.items()}
+        parameters = {key: np.dtype("float64") if _is_narrow(p) else p for key, p in parameters.items()}
     bound: Any = primitive.get_bind_params(parameters)
     functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # a pair before jax 0.10
     with equation.ctx.manager:
@@ -129,14 +163,20 @@ def _is_body(parameter: Any) -> bool:
     return hasattr(parameter, "eqns") or (isinstance(parameter, tuple) and any(map(_is_body, parameter)))
 
 
-def _is_float32(parameter: Any) -> bool:
-    return isinstance(parameter, np.dtype) and parameter == np.float32
+def _as_traced(value: Any, dtype: np.dtype) -> Any:
+    if value.dtype == dtype:
+        return value
+    return convert_element_type_p.bind(value, new_dtype=dtype, weak_type=False, sharding=None)
+
+
+def _is_narrow(parameter: Any) -> bool:
+    return isinstance(parameter, np.dtype) and is_float(parameter) and parameter.itemsize < 8
 
 
 def _widened(value: Any, precision: Precision) -> Any:
-    """float32 as float64 in the float64 run: a constant typed into the code as the decimal that it prints."""
-    if precision == "float32" or not _is_float32(getattr(value, "dtype", None)):
+    """A float as float64 in the float64 run: a float32 constant typed into the code as the decimal that it prints."""
+    if precision == "float32" or not _is_narrow(getattr(value, "dtype", None)):
         return value
-    if value.ndim or isinstance(value, Tracer):
+    if value.ndim or isinstance(value, Tracer) or value.dtype != np.float32:
         return value.astype("float64")
     return np.float64(str(np.asarray(value)[()]))

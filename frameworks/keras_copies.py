@@ -1,4 +1,4 @@
-"""A user's Keras objects at another precision: own values in the very same objects, for the time of a call.
+"""A user's Keras objects at a precision: own values in the very same objects, for the time of a call.
 
 Not copied but swapped: lambdas, closures and custom objects without a config keep pointing at the same layers and
 variables, whose contents are ours within `Copy.in_place` and the user's again behind it.
@@ -34,12 +34,12 @@ _FOREIGN = {*sys.stdlib_module_names, "tensorflow", "numpy", "torch", "jax", "ja
 
 
 class Copy:
-    """All that is reachable from `roots`, with own contents: floats at `precision`, the rest as it is."""
+    """All that is reachable from `roots`, with own contents: floats all float64, or as they are; the rest as it is."""
 
     def __init__(self, roots: list[Any], precision: Precision, wide: bool) -> None:
         """wide: the user's model is float64 itself, so that float32 means narrowing all of it."""
         self.precision: Precision = precision
-        self._narrowed = (*_FLOATS[:2], "float64") if wide else _FLOATS[:2]
+        self._changed = _FLOATS if precision == "float64" else ("float64",) if wide else ()
         self._leaves: dict[int, tuple[Any, Any]] = {}
         self._places: list[tuple[Any, Any]] = []
         self._seen: dict[int, Any] = {}
@@ -65,8 +65,7 @@ class Copy:
 
     def dtype(self, name: str) -> str:
         """What a dtype of the user's is here."""
-        promoted = name in (_FLOATS if self.precision == "float64" else self._narrowed)
-        return self.precision if promoted else name
+        return self.precision if name in self._changed else name
 
     def _visit(self, value: Any) -> None:
         if id(value) in self._seen:
@@ -163,6 +162,11 @@ class Copy:
         return tf.constant(shortest(number) if number.ndim == 0 else number.astype(self.dtype(name)), self.dtype(name))
 
 
+def plain(value: Any) -> np.ndarray:
+    """In memory of its own; what is stored in less than float32 as float32, for NumPy has no bfloat16."""
+    return np.array(value, np.float32 if value.dtype.name in _FLOATS[:2] else None)
+
+
 TYPED_DIGITS = 12
 """Nobody types more digits of a rate; a rounded one has 16 or 17."""
 
@@ -221,7 +225,7 @@ def _names(code: CodeType) -> set[str]:
 
 @contextlib.contextmanager
 def _settings(precision: Precision) -> Iterator[None]:
-    """Keras's floatx, policy, name counters and seed, and all random states, put back in the end.
+    """Keras's floatx, policy (the user's own in float32), name counters and seed, and all random states, put back.
 
     The compiled loss and the learning rate follow floatx whatever the model's dtype (keras 3.15: losses/loss.py;
     optimizers/base_optimizer.py). An unset policy becomes floatx at its first reading and stays so. A tf.function that
@@ -234,8 +238,11 @@ def _settings(precision: Precision) -> Iterator[None]:
     counted = dict(counters or {})
     functions_eager = tf.config.functions_run_eagerly()
     states = random.getstate(), np.random.get_state(), getattr(eager, "_rng", None) and eager._rng.getstate()
-    keras.config.set_floatx(precision)
-    keras.config.set_dtype_policy(precision)
+    if precision == "float64" or floatx == "float64":
+        keras.config.set_floatx(precision)
+    policy = keras.config.dtype_policy()
+    if precision == "float64" or "float64" in (policy.compute_dtype, policy.variable_dtype):
+        keras.config.set_dtype_policy(precision)
     tf.config.run_functions_eagerly(True)
     keras.config.disable_traceback_filtering()  # it puts words in front of the user's errors
     try:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
 
-from frameworks.keras_copies import Copy
+from frameworks.keras_copies import Copy, plain
 from frameworks.keras_optimizers import Slots, rule_of, typed_rate
 from frameworks.keras_recording import Names, Recorder, Tensor
 from harness.case import HarnessError, Optimizer, Precision
@@ -170,7 +170,7 @@ class WatchedKeras:
         forcing = [
             (
                 tf.constant(name in given),
-                tf.constant(given[name]) if name in given else tf.zeros(shape, dtype),
+                tf.cast(given[name], dtype) if name in given else tf.zeros(shape, dtype),
             )
             for name, (shape, dtype) in shapes["shapes"].items()
             for given in (values, flowing)
@@ -221,9 +221,8 @@ class WatchedKeras:
                 raise HarnessError(f"{unknown[0]} is no output of {self._model.name}; it has {', '.join(outputs)}")
             variables = [variable.value for variable in self._trained]
             heads = [outputs[name] for name in pulled] if pulled else loss
-            found = tape.gradient(
-                heads, [*read, *variables], output_gradients=list(pulled.values()) if pulled else None
-            )
+            flowing = [tf.cast(value, outputs[name].dtype) for name, value in pulled.items()] if pulled else None
+            found = tape.gradient(heads, [*read, *variables], output_gradients=flowing)
         return {
             "names": list(recorder.shown),
             "outputs": list(recorder.outputs),
@@ -281,8 +280,8 @@ class WatchedKeras:
     def _replaced(self, gradients: list[Tensor], forced: Forced | None) -> list[Tensor]:
         names = {id(variable): name for name, variable in self._names.variables.items()}
         given = {} if forced is None else forced.gradients
-        pairs = [(names[id(v)], g) for v, g in zip(self._trained, gradients, strict=True)]
-        return [tf.constant(given[name]) if name in given else gradient for name, gradient in pairs]
+        pairs = [(v, names[id(v)], g) for v, g in zip(self._trained, gradients, strict=True)]
+        return [tf.cast(given[name], v.dtype) if name in given else gradient for v, name, gradient in pairs]
 
     def _apply_now(self, gradients: list[Tensor]) -> None:
         factor = self._optimizer.loss_scale_factor  # `fit` scales the loss by it
@@ -320,8 +319,8 @@ class WatchedKeras:
                 variables = list(trainable_variables or optimizer._trainable_variables)
                 own = [names.get(id(variable), "") for variable in variables]
                 gradients.update(zip(own, grads, strict=True))
-                pairs = zip(own, grads, strict=True)
-                given = [tf.constant(forced.gradients[n]) if n in forced.gradients else g for n, g in pairs]
+                pairs = zip(variables, own, grads, strict=True)
+                given = [tf.cast(forced.gradients[n], v.dtype) if n in forced.gradients else g for v, n, g in pairs]
                 return apply(optimizer, given, trainable_variables)
 
             return apply_shown
@@ -360,7 +359,7 @@ def _checked(recipe: Recipe) -> Names:
         raise HarnessError("after_backward is torch's; with Keras clip in the optimizer, or give your own train_step")
     names = Names(model)
     for name, variable in names.variables.items():
-        value = variable.numpy()
+        value = plain(variable.numpy())
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise HarnessError(f"weight {name} of {model.name} holds NaN or infinity; start from finite weights")
     return names
@@ -440,7 +439,7 @@ def _record(shown: Mapping[str, Any], gradients: Mapping[str, np.ndarray | None]
 
 
 def _array(value: Any) -> np.ndarray:
-    return np.array(tf.convert_to_tensor(value))  # what reads rows has gradients of rows
+    return plain(tf.convert_to_tensor(value).numpy())  # what reads rows has gradients of rows
 
 
 @contextlib.contextmanager

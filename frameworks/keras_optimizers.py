@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from frameworks.keras_copies import shortest
+from frameworks.keras_copies import plain, shortest
 from harness.case import SGD, Adagrad, Adam, HarnessError, Optimizer, RMSprop
 from harness.conventions import KERAS
 from harness.recipe import Recipe, State
@@ -54,7 +54,7 @@ class Slots:
         """The fields `slots` and `count` of a State."""
         self._raw = {key: pair for key, pair in self._raw.items() if pair[0]() is not None}
         slots = {
-            slot: {name: self._canonical(slot, np.array(variable.numpy())) for name, variable in owned.items()}
+            slot: {name: self._canonical(slot, plain(variable.numpy())) for name, variable in owned.items()}
             for slot, owned in self._slots.items()
         }
         return {"slots": slots, "count": int(self._optimizer._iterations.numpy())}

@@ -83,6 +83,7 @@ class Names:
                 framework="keras",
                 trainable=id(variable) in trained,
                 buffer=any(variable is other for other in owner._non_trainable_variables),
+                dtype=str(variable.dtype),
             )
 
     def _kind(self, owner: keras.Layer, variable: str) -> tuple[str, str, str]:

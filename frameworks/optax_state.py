@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.tree_util import GetAttrKey, tree_flatten_with_path, tree_leaves, tree_unflatten
 
-from frameworks.jax_trees import Path, Tree, is_float
+from frameworks.jax_trees import Path, Tree, is_float, plain
 from harness.recipe import State
 
 SLOTS = {"trace": "velocity", "sum_of_squares": "accumulator", "mu": "m", "nu": "v", "nu_max": "v_max"}
@@ -40,7 +40,7 @@ class Updater:
         slots: dict[str, dict[str, np.ndarray]] = {}
         for place, leaf in zip(self.places, self.leaves, strict=True):
             if place:
-                slots.setdefault(place[0], {})[place[1]] = np.array(leaf)
+                slots.setdefault(place[0], {})[place[1]] = plain(leaf)
         return slots
 
     def load(self, state: State) -> None:

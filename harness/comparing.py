@@ -10,8 +10,9 @@ All in the max norm per tensor and step. With S one side, R the reference and C 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -24,6 +25,9 @@ BLOCK_NUMBERS = 2**16
 """Numbers of a row compared at a time: both sides' in both precisions, and a difference, fit a second-level cache."""
 SHRINK = 2.0**-29  # eps64 / eps32: by how much going to float64 shrinks every rounding difference
 UNDERFLOW = float(np.finfo(np.float32).tiny)  # noise below it is not seen: numbers are flushed to 0, or lose digits
+
+Largest = Callable[[np.ndarray], np.ndarray]
+"""The largest entry of each quantity, (steps, quantities)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,51 +89,57 @@ def compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
     return Measures(layout=layout, **{name: np.concatenate([getattr(b, name) for b in blocks]) for name in arrays})
 
 
-def compare_tensors(layout: Layout, tensors: Sequence[Sequence[np.ndarray]]) -> Measures:
-    """Measure one step given tensor by tensor, in the layout's order: the reference's in float32 and float64, the
-    candidate's in both, all of one shape."""
-    columns = []
-    for quantity, four in zip(layout.quantities, tensors, strict=True):
-        alone = replace(layout, quantities=(replace(quantity, kind="activation", start=0),), size=four[0].size)
-        rows = [np.reshape(values, (1, -1)) for values in four]
-        columns.append(
-            _compare(alone, {"float32": rows[0], "float64": rows[1]}, {"float32": rows[2], "float64": rows[3]})
-        )
-    arrays = [name for name in Measures.__slots__ if name != "layout"]
-    measures = Measures(
-        layout=layout, **{name: np.concatenate([getattr(c, name) for c in columns], axis=1) for name in arrays}
-    )
-    measures.grain = _grain(layout, measures.size)
-    return measures
+def compare_tensor(
+    reference32: np.ndarray, reference64: np.ndarray, candidate32: np.ndarray, candidate64: np.ndarray
+) -> dict[str, np.ndarray]:
+    """One tensor of one step, measured, as `together` takes it; all of one shape, in any order of memory."""
+    return _measured(_largest_of_all, reference32, reference64, candidate32, candidate64)
+
+
+def together(layout: Layout, columns: Sequence[Mapping[str, np.ndarray]]) -> Measures:
+    """The measures of one step from those of its tensors, in the layout's order."""
+    arrays = {name: np.concatenate([column[name] for column in columns], axis=1) for name in columns[0]}
+    grain = _grain(layout, np.maximum(arrays["size_reference"], arrays["size_candidate"]))
+    return Measures(layout=layout, grain=grain, **arrays)
 
 
 def _compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
-    reference32, candidate32 = reference["float32"], candidate["float32"]
-    reference64, candidate64 = reference["float64"], candidate["float64"]
-    size_reference, size_candidate = (_largest(layout, np.abs(rows)) for rows in (reference64, candidate64))
+    rows = reference["float32"], reference["float64"], candidate["float32"], candidate["float64"]
+    arrays = _measured(partial(_largest, layout), *rows)
+    grain = _grain(layout, np.maximum(arrays["size_reference"], arrays["size_candidate"]))
+    return Measures(layout=layout, grain=grain, **arrays)
+
+
+def _measured(
+    largest: Largest,
+    reference32: np.ndarray,
+    reference64: np.ndarray,
+    candidate32: np.ndarray,
+    candidate64: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """All of a `Measures` but its grain."""
+    size_reference, size_candidate = (largest(np.abs(values)) for values in (reference64, candidate64))
     void = np.zeros(size_reference.shape, bool)
     if not np.isfinite(size_reference + size_candidate).all():
-        void = _void(layout, reference64, candidate64)
-        size_reference, size_candidate = _finite(layout, reference64), _finite(layout, candidate64)
-    d32, d64 = _difference(layout, reference32, candidate32), _difference(layout, reference64, candidate64)
-    return Measures(
-        layout=layout,
-        size_reference=size_reference,
-        size_candidate=size_candidate,
-        d32=d32,
-        d64=d64,
-        noise_reference=_difference(layout, reference32, reference64),
-        noise_candidate=_difference(layout, candidate32, candidate64),
-        grain=_grain(layout, np.maximum(size_reference, size_candidate)),
-        spread=np.zeros_like(d64),
-        same=(d32 == 0) & (d64 == 0),
-        void=void,
-    )
+        void = _void(largest, reference64, candidate64)
+        size_reference, size_candidate = _finite(largest, reference64), _finite(largest, candidate64)
+    d32, d64 = _difference(largest, reference32, candidate32), _difference(largest, reference64, candidate64)
+    return {
+        "size_reference": size_reference,
+        "size_candidate": size_candidate,
+        "d32": d32,
+        "d64": d64,
+        "noise_reference": _difference(largest, reference32, reference64),
+        "noise_candidate": _difference(largest, candidate32, candidate64),
+        "spread": np.zeros_like(d64),
+        "same": (d32 == 0) & (d64 == 0),
+        "void": void,
+    }
 
 
 def per_quantity(layout: Layout, reference64: np.ndarray, candidate64: np.ndarray) -> np.ndarray:
     """Largest difference by quantity of two float64 blocks of rows, (steps, quantities)."""
-    return _difference(layout, reference64, candidate64)
+    return _difference(partial(_largest, layout), reference64, candidate64)
 
 
 def worst_index(layout: Layout, quantity: int, reference64: np.ndarray, candidate64: np.ndarray) -> tuple[int, ...]:
@@ -141,21 +151,21 @@ def worst_index(layout: Layout, quantity: int, reference64: np.ndarray, candidat
     return tuple(int(i) for i in np.unravel_index(flat, of.shape))
 
 
-def _difference(layout: Layout, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _difference(largest_of: Largest, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Largest difference by quantity, in the wider of the two precisions."""
     gap = one.astype(np.result_type(one, other))  # a copy, and half the time of subtracting mixed precisions
     with np.errstate(invalid="ignore", over="ignore"):
         gap -= other
-    largest = _largest(layout, np.abs(gap, out=gap))
+    largest = largest_of(np.abs(gap, out=gap))
     if np.isnan(largest).any():  # equal infinities (masks) are no difference
         gap[(one == other) | _nothing_to_say(one, other)] = 0.0
-        largest = _largest(layout, gap)
+        largest = largest_of(gap)
     return largest
 
 
-def _void(layout: Layout, reference64: np.ndarray, candidate64: np.ndarray) -> np.ndarray:
+def _void(largest: Largest, reference64: np.ndarray, candidate64: np.ndarray) -> np.ndarray:
     overflown = (reference64 == np.inf) & (candidate64 == np.inf)
-    return _largest(layout, overflown | _nothing_to_say(reference64, candidate64)) > 0
+    return largest(overflown | _nothing_to_say(reference64, candidate64)) > 0
 
 
 def _nothing_to_say(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -163,9 +173,9 @@ def _nothing_to_say(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (np.isnan(one) | np.isnan(other)) & ~np.isfinite(one) & ~np.isfinite(other)
 
 
-def _finite(layout: Layout, rows: np.ndarray) -> np.ndarray:
+def _finite(largest: Largest, values: np.ndarray) -> np.ndarray:
     """Largest finite entry of each quantity: beside an infinity, which may be a mask, the others still count."""
-    return _largest(layout, np.where(np.isfinite(rows), np.abs(rows), 0.0))
+    return largest(np.where(np.isfinite(values), np.abs(values), 0.0))
 
 
 def _largest(layout: Layout, magnitudes: np.ndarray) -> np.ndarray:
@@ -175,6 +185,11 @@ def _largest(layout: Layout, magnitudes: np.ndarray) -> np.ndarray:
     largest = np.empty((len(magnitudes), len(starts)))
     largest[:, storage] = np.maximum.reduceat(magnitudes, starts[storage], axis=1)
     return largest
+
+
+def _largest_of_all(magnitudes: np.ndarray) -> np.ndarray:
+    """Of one tensor, as a row and column of `Measures`."""
+    return np.array([[magnitudes.max(initial=0)]], np.float64)
 
 
 def _grain(layout: Layout, size: np.ndarray) -> np.ndarray:

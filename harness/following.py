@@ -13,7 +13,7 @@ import numpy as np
 from frameworks.protocol import Watched
 from harness.activations import Aligned
 from harness.case import PRECISIONS, Precision
-from harness.comparing import Measures, compare_tensors
+from harness.comparing import Measures, compare_tensor, together
 from harness.feeding import Feed
 from harness.judging import K
 from harness.layout import Kind, Layout, Quantity, Shape
@@ -241,8 +241,11 @@ def pulling(sides: tuple[Follower, Follower], plan: Plan, records: tuple[Record,
 
 def measures_of(plan: Plan, reference: Taken, candidate: Taken) -> Measures:
     """Every quantity of a step of both sides, measured."""
-    tensors = list(_tensors(plan, reference, candidate))
-    return compare_tensors(_layout_of(plan.compared, [four[0].shape for four in tensors]), tensors)
+    columns, shapes = [], []
+    for four in _tensors(plan, reference, candidate):
+        columns.append(compare_tensor(*four))
+        shapes.append(four[0].shape)
+    return together(_layout_of(plan.compared, shapes), columns)
 
 
 def _tensors(plan: Plan, reference: Taken, candidate: Taken) -> Iterator[list[np.ndarray]]:
@@ -372,7 +375,7 @@ def slots_apart(plan: Plan, reference: States, candidate: States) -> set[str]:
         shape = see_value(link.reference, reference["float64"].values).shape
         four = [np.zeros(shape) if s is None else s for s in (pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1])]
         layout = _layout_of([Compared(kind="slot", name=slot, reference="", candidate="")], [shape])
-        if not compare_tensors(layout, [four]).ratio[0, 0] <= K:
+        if not together(layout, [compare_tensor(*four)]).ratio[0, 0] <= K:
             apart.add(f"{slot}:{link.name}")
     return apart
 
