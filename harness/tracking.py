@@ -44,6 +44,7 @@ from harness.judging import (
     VERDICTS,
     Judgement,
     K,
+    disproportionate,
     float32_explains,
     is_null,
     judge,
@@ -52,6 +53,7 @@ from harness.owning import SILENT, Own, missing_block, own_errors, persisting
 from harness.pairing import Pairing, pair_parameters
 from harness.recipe import State
 from harness.remapping import remedy
+from harness.stability import unstable
 
 RANDOM = 1e-6
 """Relative change of an activation, when its step is taken again in float64, that no order of summation makes."""
@@ -117,6 +119,9 @@ class Tracking:
             if self._alarmed(plan, judgement):
                 with aside(sides, states):
                     self._explain(plan, step, reference, candidate, judgement)
+            elif not (self.own or self.lost) and disproportionate(judgement.measures).any():
+                with aside(sides, states):
+                    self._weigh(self._moment(plan, step, reference, candidate), judgement)
             self.rows.append(_frame(plan, step, judgement))
             if self.apart_by_rounding:
                 states[1] = mapped(plan.pairing, states[0], states[1])
@@ -159,6 +164,16 @@ class Tracking:
         judgement.mark(only, ROUNDING, "one precision")
         self.apart_by_rounding |= bool(only.any())
 
+    def _moment(self, plan: Plan, step: int, reference: Taken, candidate: Taken) -> Moment:
+        sides = self.reference, self.candidate
+        return Moment(plan=plan, sides=sides, step=step, reference=reference, candidate=candidate, keep=self.apart)
+
+    def _weigh(self, moment: Moment, judgement: Judgement) -> None:
+        """Float32 far worse on one side than on the other is a difference, though float64 agrees."""
+        found = unstable(moment, judgement.measures)
+        judgement.mark((0, np.flatnonzero(found)), DIFFERENT, "unstable")
+        self.own += [_worse(moment, i, judgement.measures) for i in np.flatnonzero(found).tolist()]
+
     def _alarmed(self, plan: Plan, judgement: Judgement) -> bool:
         return any(
             v == DIFFERENT and q.kind not in SILENT for v, q in zip(judgement.verdict[0], plan.compared, strict=True)
@@ -187,7 +202,7 @@ class Tracking:
             self._allow_float32(judgement)
             alarms = judgement.verdict[0] == DIFFERENT
         different = own.different
-        moment = Moment(plan=plan, sides=sides, step=step, reference=reference, candidate=candidate, keep=self.apart)
+        moment = self._moment(plan, step, reference, candidate)
         if not (different.any() or self.own):
             unsettled = alarms & (own.because == "") & ~_of_null_gradients(measures)
             different = persisting(moment, unsettled, measures)
@@ -199,7 +214,12 @@ class Tracking:
             judgement.mark((0, np.flatnonzero(early)), ROUNDING, "")
             judgement.mark((0, first), DIFFERENT, "")
             new = [i for i in np.flatnonzero(different).tolist() if plan.compared[i].name not in known]
-            found = [_divergence(plan, i, step, own.measures, reference, candidate) for i in new]
+            found = [
+                _divergence(plan, i, step, own.measures, reference, candidate)
+                if np.isfinite(own.measures.budget[0, i])
+                else _worse(moment, i, own.measures)
+                for i in new
+            ]
             if found and not self.own and plan.compared[first].kind == "activation":
                 found[0] = _why(found[0], moment, own, first)
             self.own += found
@@ -358,6 +378,23 @@ def _divergence(plan: Plan, i: int, step: int, measures: Measures, reference: Ta
         f"{f' at {index}' if index else ''} of {measures.size[0, i]:.3g}; rounding explains {measures.budget[0, i]:.2g}"
     )
     return Divergence(place=places[0], candidate_place=places[1], step=step, name=quantity.name, index=index, text=text)
+
+
+def _worse(moment: Moment, i: int, measures: Measures) -> Divergence:
+    """A quantity whose float32 is far worse on one side, or not finite there."""
+    quantity = moment.plan.compared[i]
+    noises = measures.noise_reference[0, i], measures.noise_candidate[0, i]
+    worse = int(not (np.isnan(noises[0]) or noises[0] > noises[1]))
+    names = [side.name for side in moment.sides]
+    off = f"off by {noises[worse]:.2g}" if np.isfinite(noises[worse]) else "not finite"
+    text = (
+        f"{quantity.name}: the same function in float64, but in float32 {names[worse]} is {off}, {names[1 - worse]} "
+        f"off by {noises[1 - worse]:.2g}, of {measures.size[0, i]:.3g}"
+    )
+    places = [_place(moment.plan, i, side) for side in (0, 1)]
+    return Divergence(
+        place=places[0], candidate_place=places[1], step=moment.step, name=quantity.name, index=(), text=text
+    )
 
 
 def _why(divergence: Divergence, moment: Moment, own: Own, i: int) -> Divergence:

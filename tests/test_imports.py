@@ -28,7 +28,7 @@ ORDER = (
     {"harness.following", "harness.comparison"},
     {"harness.elsewhere"},
     {"harness.owning"},
-    {"harness.remapping"},
+    {"harness.remapping", "harness.stability"},
     {"harness.tracking"},
     {"harness.summary", "harness.convergence", "harness.recording", "harness.report", "harness.cases"},
     {"harness.investigating", "harness.porting"},
