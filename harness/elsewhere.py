@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,14 @@ class Moment:
     step: int
     reference: Taken
     candidate: Taken
-    keep: Collection[str]
+    keep: frozenset[str] = frozenset()
+
+
+def fed_alike(moment: Moment) -> Taken:
+    """The candidate's step again from the reference's state, each block fed what the reference's was."""
+    states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before, moment.keep)
+    fed = forced_by(moment.plan, moment.reference, moment.candidate)
+    return retake(moment.sides[1], states, moment.sides[1].batches(moment.step), fed)
 
 
 def nearby(moment: Moment, seed: int, *, forced: bool = True) -> tuple[Taken, Taken]:

@@ -14,8 +14,8 @@ import numpy as np
 from harness.activations import Aligned
 from harness.case import PRECISIONS, Precision
 from harness.comparing import SHRINK, Measures
-from harness.elsewhere import Moment, nearby, only_float32
-from harness.following import Follower, Plan, Taken, forced_by, mapped, measures_of, retake, shown
+from harness.elsewhere import Moment, fed_alike, nearby, only_float32
+from harness.following import Taken, forced_by, mapped, measures_of, retake, shown
 from harness.judging import K, float32_explains
 from harness.recipe import Forced
 from harness.views import View, put
@@ -41,22 +41,11 @@ class Own:
     because: np.ndarray
 
 
-def own_errors(
-    plan: Plan,
-    sides: tuple[Follower, Follower],
-    step: int,
-    reference: Taken,
-    candidate: Taken,
-    measures: Measures,
-    keep: Collection[str],
-    known: Collection[str],
-    coarse: int | None,
-) -> Own:
-    """Take the candidate's step again on the reference's values; confirm what differs at points nearby. keep: the slots
-    that stay the candidate's own. known: quantities that need no more confirmation. coarse: the first quantity known to
-    be float32 inside."""
-    states = mapped(plan.pairing, reference.before, candidate.before, keep)
-    alone = retake(sides[1], states, sides[1].batches(step), forced_by(plan, reference, candidate))
+def own_errors(moment: Moment, measures: Measures, known: Collection[str], coarse: int | None) -> Own:
+    """Take the candidate's step again on the reference's values; confirm what differs at points nearby. known:
+    quantities that need no more confirmation. coarse: the first quantity known to be float32 inside."""
+    plan, reference = moment.plan, moment.reference
+    alone = fed_alike(moment)
     own = measures_of(plan, reference, alone)
     own.noise_candidate = np.fmax(own.noise_candidate, measures.noise_candidate)
     loud = np.array([quantity.kind not in SILENT for quantity in plan.compared])
@@ -64,7 +53,6 @@ def own_errors(
     because = np.full(len(loud), "", dtype=object)
     if all(plan.compared[i].name in known for i in np.flatnonzero(alarms).tolist()):
         return Own(measures=own, different=alarms, because=because)
-    moment = Moment(plan=plan, sides=sides, step=step, reference=reference, candidate=candidate, keep=keep)
     near = [measures_of(plan, *nearby(moment, seed)) for seed in range(SAMPLES)]
     with np.errstate(invalid="ignore"):
         own.spread[0] = np.max([m.noise[0] * SHRINK for m in near], axis=0)

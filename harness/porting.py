@@ -69,7 +69,7 @@ def compare(
         )
         for name, kind, recipe, feed in zip(names, kinds, recipes, fed, strict=True)
     ]
-    return Tracking(followers[0], followers[1], parameter_map, steps == 0).to_the_end(max(steps, 1))
+    return Tracking((followers[0], followers[1]), parameter_map, steps == 0).to_the_end(max(steps, 1))
 
 
 def transfer(reference: Any, candidate: Any, x: Any = None) -> Pairing:

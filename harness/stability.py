@@ -1,15 +1,18 @@
-"""One side far worse in float32 than the other, though both are the same function in float64."""
+"""A side against itself: it does not reproduce its own step, or its float32 is far worse than the other side's."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from harness.comparing import Measures
-from harness.elsewhere import Moment, nearby
-from harness.following import forced_by, mapped, measures_of, retake
-from harness.judging import disproportionate, is_null, proportion
+from harness.elsewhere import Moment, fed_alike, nearby
+from harness.following import Taken, measures_of, retake
+from harness.judging import K, disproportionate, is_null, proportion
 
 SAMPLES = 3
+
+RANDOM = 1e-6
+"""Relative change of an activation, when its step is taken again in float64, that no order of summation makes."""
 
 ALIKE = 30.0
 """Two sides that compute in the same precision have noises within this factor in most of what they compute."""
@@ -21,10 +24,7 @@ def unstable(moment: Moment, measures: Measures) -> np.ndarray:
     suspects = disproportionate(measures)[0]
     if not suspects.any():
         return suspects
-    states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before, moment.keep)
-    fed = forced_by(moment.plan, moment.reference, moment.candidate)
-    alone = retake(moment.sides[1], states, moment.sides[1].batches(moment.step), fed)
-    own = measures_of(moment.plan, moment.reference, alone)
+    own = measures_of(moment.plan, moment.reference, fed_alike(moment))
     times = proportion(own.noise_reference, own.noise_candidate, own.grain)[0]
     if np.median(times[~is_null(own)[0]]) > ALIKE:
         return np.zeros_like(suspects)
@@ -32,3 +32,34 @@ def unstable(moment: Moment, measures: Measures) -> np.ndarray:
     for seed in range(SAMPLES if suspects.any() else 0):
         suspects &= disproportionate(measures_of(moment.plan, *nearby(moment, seed)))[0]
     return suspects
+
+
+def restless(moment: Moment, measures: Measures) -> list[tuple[str, bool]]:
+    """What to say of each side that does not reproduce its step from the same state, and whether that is a random layer
+    (which against none is a difference) or how it computes."""
+    plan, reference, candidate = moment.plan, moment.reference, moment.candidate
+    notes = []
+    for side, taken in zip(moment.sides, (reference, candidate), strict=True):
+        again = retake(side, taken.before, side.batches(moment.step))
+        if name := _random_layer(taken, again):
+            hint = "switch random layers off (dropout rate 0, or training=False)"
+            notes.append((f"{side.name}: {name} gives other values when step {moment.step} is repeated; {hint}", True))
+            continue
+        pair = (again, candidate) if side is moment.sides[0] else (reference, again)
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(measures_of(plan, *pair).d64 - measures.d64)[0] / measures.budget[0]
+        if (apart > K).any():
+            name = plan.compared[int(np.nanargmax(apart))].name
+            notes.append((f"{side.name} does not reproduce {name} of step {moment.step} from the same state", False))
+    return notes
+
+
+def _random_layer(taken: Taken, again: Taken) -> str:
+    """The first activation that is another one when the same step is taken again; "" without one."""
+    for name, values in taken.records["float64"].activations.items():
+        repeated = again.records["float64"].activations.get(name)
+        if repeated is None or repeated.shape != values.shape:
+            return name
+        if np.abs(repeated - values).max(initial=0.0) > RANDOM * np.abs(values).max(initial=0.0):
+            return name
+    return ""

@@ -29,6 +29,7 @@ ORDER = (
     {"harness.elsewhere"},
     {"harness.owning"},
     {"harness.remapping", "harness.stability"},
+    {"harness.planning", "harness.diverging"},
     {"harness.tracking"},
     {"harness.summary", "harness.convergence", "harness.recording", "harness.report", "harness.cases"},
     {"harness.investigating", "harness.porting"},

@@ -1,0 +1,89 @@
+"""A difference in words: where it is, how large, and why where that is proven."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from harness.comparing import Measures
+from harness.comparison import Divergence
+from harness.elsewhere import Moment
+from harness.following import Plan, shown
+from harness.judging import K
+from harness.owning import Own, missing_block
+from harness.remapping import remedy
+
+PLACES = {
+    "activation": "forward",
+    "activation_gradient": "gradient",
+    "gradient": "gradient",
+    "update": "update",
+    "slot": "slot",
+    "buffer": "state",
+    "parameter": "update",
+}
+"""Where a difference starts, by the kind of the quantity; the loss is its own place."""
+
+
+def divergence(moment: Moment, i: int, measures: Measures) -> Divergence:
+    """A quantity that differs by itself; measures: those that say so."""
+    if not np.isfinite(measures.budget[0, i]):
+        return worse(moment, i, measures)
+    quantity = moment.plan.compared[i]
+    one, other = shown(quantity, moment.reference, moment.candidate)
+    with np.errstate(invalid="ignore"):
+        gap = np.nan_to_num(np.abs(one - other), nan=np.inf)
+    index = tuple(int(k) for k in np.unravel_index(int(gap.argmax()), gap.shape))
+    count = int((gap > K * measures.budget[0, i]).sum())
+    places = [_place(moment.plan, i, name) for name in (0, 1)]
+    text = (
+        f"{quantity.name}: {count}/{gap.size} elements differ, worst {measures.d64[0, i]:.3g}"
+        f"{f' at {index}' if index else ''} of {measures.size[0, i]:.3g}; rounding explains {measures.budget[0, i]:.2g}"
+    )
+    return Divergence(
+        place=places[0], candidate_place=places[1], step=moment.step, name=quantity.name, index=index, text=text
+    )
+
+
+def worse(moment: Moment, i: int, measures: Measures) -> Divergence:
+    """A quantity whose float32 is far worse on one side, or not finite there."""
+    quantity = moment.plan.compared[i]
+    noises = measures.noise_reference[0, i], measures.noise_candidate[0, i]
+    worse = int(not (np.isnan(noises[0]) or noises[0] > noises[1]))
+    names = [side.name for side in moment.sides]
+    off = f"off by {noises[worse]:.2g}" if np.isfinite(noises[worse]) else "not finite"
+    text = (
+        f"{quantity.name}: the same function in float64, but in float32 {names[worse]} is {off}, {names[1 - worse]} "
+        f"off by {noises[1 - worse]:.2g}, of {measures.size[0, i]:.3g}"
+    )
+    places = [_place(moment.plan, i, side) for side in (0, 1)]
+    return Divergence(
+        place=places[0], candidate_place=places[1], step=moment.step, name=quantity.name, index=(), text=text
+    )
+
+
+def explained(found: Divergence, moment: Moment, own: Own, i: int) -> Divergence:
+    """With what proves a first difference in the forward pass: a block that one side lacks (its place is right before
+    the quantity that shows it), or a wrong map of the weights."""
+    names = missing_block(moment, own, i)
+    if names is not None:
+        who = "the candidate" if names[0] == names[1] else "the reference"
+        text = f"{names[0]} is there in {who} alone; {found.text}"
+        return replace(found, place=f"forward:{names[0]}", candidate_place=f"forward:{names[1]}", text=text)
+    right = remedy(moment, own, i)
+    return replace(found, cause=right.cause, why=right.text, edit=right.edit) if right else found
+
+
+def _place(plan: Plan, i: int, side: int) -> str:
+    """A cotangent's place is that of the first parameter gradient behind it."""
+    quantity = plan.compared[i]
+    if quantity.kind == "loss":
+        return "loss"
+    if quantity.kind == "activation_gradient":
+        behind = [q for q in plan.compared[i:] if q.kind == "gradient"]
+        quantity = behind[0] if behind else quantity
+    name = quantity.candidate if side else quantity.reference
+    if quantity.kind == "activation":
+        name = name.removesuffix("/linear")
+    return f"{PLACES[quantity.kind]}:{name}"

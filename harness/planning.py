@@ -1,0 +1,100 @@
+"""How two models' steps are compared, found before the first one is judged: a common start, pairs, an order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from harness.activations import align_activations
+from harness.following import Follower, Plan, States, Taken, forward, mapped_state, parameters_of, plan_of
+from harness.pairing import Pairing, pair_parameters
+from harness.recipe import State
+
+MOVE = 0.05
+"""How far parameters are moved, relative to their size, to tell activations apart."""
+
+FLOATS = ("bfloat16", "float16", "float32")
+
+Sides = tuple[Follower, Follower]
+
+
+def same_start(sides: Sides) -> list[States]:
+    """Both sides' states, in both precisions the same numbers: those that the lowest stored precision can hold."""
+    stored = _coarsest(sides)
+    states = [_rounded(side.states(), stored) for side in sides]
+    for side, start in zip(sides, states, strict=True):
+        side.load(start)
+    return states
+
+
+def pair_sides(sides: Sides, given: Mapping[str, Any] | None) -> Pairing:
+    """The two sides' parameters, paired; given: the user's own pairs."""
+    one, other = (side.watched["float64"] for side in sides)
+    return pair_parameters(one.parameters, other.parameters, one.state().values, other.state().values, given)
+
+
+def plan_sides(sides: Sides, pairing: Pairing, reference: Taken, candidate: Taken) -> Plan:
+    """Align the two sides on the examples of step 0, where all parameters have moved: at the usual start (factors of 1,
+    offsets of 0) different activations have equal values."""
+    layers = [{p.name: p.layer for p in side.watched["float64"].parameters} for side in sides]
+    anchors = dict.fromkeys(
+        (layers[0][link.reference.parameter], layers[1][link.candidate.parameter]) for link in pairing.links
+    )
+    parameters = sides[0].watched["float64"].parameters
+    shared = {name for link in pairing.links if link.expected for name in parameters_of(link.reference)}
+    movable = shared - {parameter.name for parameter in parameters if parameter.buffer}
+    records = reference.records["float64"], candidate.records["float64"]
+    batches = [side.feed.batch(0, "float64") for side in sides]
+    moved = _moved(reference.before["float64"], movable)
+    state = mapped_state(pairing, moved, candidate.before["float64"])
+    there = forward(sides[0], moved, batches[0], {}, records[0].activations)
+    opaque = {p.layer for side in sides for p in side.watched["float64"].parameters if p.op}
+    alignment = align_activations(
+        there,
+        lambda forced: forward(sides[1], state, batches[1], forced, records[1].activations),
+        list(anchors),
+        opaque,
+    )
+    return plan_of(alignment, pairing, parameters, *records)
+
+
+def left_out(plan: Plan, sides: Sides) -> list[str]:
+    """What has no counterpart, in words."""
+    notes = []
+    for name, side in ((plan.pairing.unmatched_reference, sides[0]), (plan.pairing.unmatched_candidate, sides[1])):
+        notes += [f"{side.name}: {note.text}" for note in name]
+    return notes
+
+
+def _coarsest(sides: Sides) -> np.dtype:
+    """The lowest precision, float32 at most, in which either side stores a parameter."""
+    stored = [np.dtype(p.dtype) for side in sides for p in side.watched["float64"].parameters if p.dtype in FLOATS]
+    return max([np.dtype("float32"), *stored], key=lambda dtype: float(ml_dtypes.finfo(dtype).eps))
+
+
+def _rounded(states: States, stored: np.dtype) -> States:
+    def once(array: np.ndarray) -> np.ndarray:
+        return array.astype(stored).astype(array.dtype) if array.dtype.kind == "f" else array
+
+    return {
+        precision: replace(
+            state,
+            values={name: once(array) for name, array in state.values.items()},
+            slots={slot: {name: once(array) for name, array in of.items()} for slot, of in state.slots.items()},
+        )
+        for precision, state in states.items()
+    }
+
+
+def _moved(state: State, movable: Collection[str]) -> State:
+    rng = np.random.default_rng(0)
+    values = {}
+    for name, array in state.values.items():
+        noise = rng.standard_normal(array.shape)
+        scale = MOVE * (np.sqrt(np.mean(array**2)) + MOVE) if name in movable and array.dtype.kind == "f" else 0
+        values[name] = (array + scale * noise).astype(array.dtype) if scale else array
+    return State(values=values, count=state.count)
