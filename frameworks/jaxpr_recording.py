@@ -34,8 +34,9 @@ _WIDE = jax.make_user_context(False)
 def wide_casts() -> Iterator[None]:
     """Where code names a floating dtype (`x.astype(jnp.bfloat16)`), it gets float64; constants keep their decimals.
 
-    Behind a cast that was traced as it stands constants would be rounded: 0.1 is 0.1001 in bfloat16. All public functions
-    ask the one, all constants pass the other (jax 0.8 and 0.10: jax/_src/dtypes.py, jax/_src/interpreters/partial_eval.py).
+    Behind a cast that was traced as it stands, constants would be rounded: 0.1 is 0.1001 in bfloat16. All public
+    functions ask for dtypes at one place, and all constants are cast at another (jax 0.8 and 0.10: jax/_src/dtypes.py;
+    jax/_src/interpreters/partial_eval.py).
     """
     named, rules, cast = dtypes.check_and_canonicalize_user_dtype, partial_eval.const_fold_rules, convert_element_type_p
     fold = rules[cast]
@@ -44,9 +45,8 @@ def wide_casts() -> Iterator[None]:
         found = named(dtype, *args)
         return np.dtype("float64") if is_float(found) else found
 
-    def fold_typed(constants: Sequence[Any], *args: Any) -> Any:
-        typed = [_widened(c if c is None else np.asarray(c), "float64") for c in constants]
-        return fold(constants if typed[0] is constants[0] else [np.asarray(c) for c in typed], *args)
+    def fold_typed(constants: list[Any], *args: Any) -> Any:
+        return fold([np.asarray(_widened(np.asarray(c), "float64")) for c in constants], *args)
 
     dtypes.check_and_canonicalize_user_dtype, rules[cast] = wide, fold_typed
     try:

@@ -172,8 +172,8 @@ TYPED_DIGITS = 12
 
 
 def shortest(number: Any) -> float:
-    """What was typed before it was rounded to the number's dtype: its own decimal where that is short (2**-12), else the
-    shortest decimal that rounds to it."""
+    """What was typed before it was rounded to the number's dtype: its own decimal where that is short (2**-12), else
+    the shortest decimal that rounds to it."""
     exact = repr(float(number))
     digits = exact.partition("e")[0].replace(".", "").strip("-0")
     return float(exact) if len(digits) <= TYPED_DIGITS else float(str(number))

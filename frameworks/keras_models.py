@@ -59,7 +59,7 @@ class WatchedKeras:
             own = type(self._model).compute_loss is not keras.Model.compute_loss
             self._trains = not inference and bool(self._model.compiled or own or recipe.penalty or self._own_step)
         self.parameters: tuple[Parameter, ...] = self._names.parameters
-        self._compiled = False
+        self._xla = False
         self._eager = bool(getattr(self._model, "run_eagerly", False)) or self._own_step is not None
         self._update = tf.function(self._apply, autograph=False)
 
@@ -152,9 +152,9 @@ class WatchedKeras:
         while not self._eager:
             with contextlib.suppress(Exception):  # what fails eagerly too is an error of the model's, or the request's
                 return self._run_graph(arguments, values, flowing)
-            if self._compiled:
+            if self._xla:
                 break
-            self._compiled = True  # as fit does: some kernels (a grouped convolution's gradient on CPU) are XLA's alone
+            self._xla = True  # as fit does: some kernels (a grouped convolution's gradient on CPU) are XLA's alone
             self._graphs.clear()
         shown = self._forward_backward(
             *arguments, force=lambda name, own: _forced(own, values.get(name), flowing.get(name))
@@ -197,7 +197,7 @@ class WatchedKeras:
             return shown
 
         self._graphs[key] = (
-            tf.function(show, autograph=False, jit_compile=self._compiled).get_concrete_function(arguments, forcing),
+            tf.function(show, autograph=False, jit_compile=self._xla).get_concrete_function(arguments, forcing),
             named,
         )
         return self._graphs[key]

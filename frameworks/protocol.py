@@ -83,8 +83,9 @@ class Models(Protocol):
     """A framework's adapter module for users' own models."""
 
     def watch(self, recipe: Recipe, precision: Precision, inference: bool) -> Watched:
-        """Copy and promote a model with its loss and optimizer; inference: no loss, no update, evaluation mode.
+        """A model with its loss and optimizer, all float64; or as the user runs it (bfloat16 and all), at most float32.
 
+        Arrays go in and out in the precision named. inference: no loss, no update, evaluation mode.
         Raises HarnessError, naming the layer and what to do, for a model that cannot be watched.
         """
         ...

@@ -85,8 +85,9 @@ def probable(torch_floor: float, keras_floor: float) -> Pair:
     )
 
 
-def clipped_probability(floor: float) -> Pair:
-    """Probabilities by hand, of which a few lie below Keras's 1e-7: only these are clipped."""
+def clipped_probability(floor: float, naive: bool = False) -> Pair:
+    """Probabilities by hand, of which a few lie below Keras's 1e-7: only these are clipped. naive: 1 - p is rounded first,
+    and float32 keeps two digits of the loss."""
     net = torch_net()
     with torch.no_grad():
         _ = net.fc3.weight.mul_(20.0)
@@ -100,7 +101,7 @@ def clipped_probability(floor: float) -> Pair:
 
     def loss(y: Any, p: Any) -> Any:
         p = ops.clip(p, floor, 1 - floor)
-        return -ops.mean(y * ops.log(p) + (1 - y) * ops.log(1 - p))
+        return -ops.mean(y * ops.log(p) + (1 - y) * (ops.log(1 - p) if naive else ops.log1p(-p)))
 
     wrapped.compile(optimizer=keras.optimizers.SGD(1e-3), loss=loss)
     reference = Recipe(model=full, loss=nn.BCELoss(), optimizer=sgd(full, lr=1e-3))
@@ -115,6 +116,7 @@ PORTS = [
     clean("near/gelu by hand", partial(activated, gelu(torch, ROOT), gelu(ops, ROOT))),
     clean("near/wave", partial(activated, wave(torch, math.pi), wave(ops, math.pi))),
     clean("near/none clipped", partial(clipped_probability, 1e-30)),
+    planted("near/naive logarithm", partial(clipped_probability, 1e-30, True), "unstable-form", "loss"),
     planted(
         "near/root of two over pi, seven digits",
         partial(activated, gelu(torch, ROOT), gelu(ops, 0.7978846)),
