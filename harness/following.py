@@ -61,10 +61,12 @@ class Follower:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A step of one side in both precisions: its states before and its records."""
+    """A step of one side in both precisions: its states before and its records, which with a loss always have the state
+    behind the step; updates: whether the step made one."""
 
     before: States
     records: Records
+    updates: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +97,11 @@ def plan_of(
     parameters: Sequence[Parameter],
     reference: Record,
     candidate: Record,
+    updates: bool,
 ) -> Plan:
     """Forward; loss; backward, each parameter's gradient behind its layer's; updates, slots, buffers.
 
-    parameters: the reference's.
+    parameters: the reference's. updates: whether either side makes one in this step.
     """
     layers = {parameter.name: parameter.layer for parameter in parameters}
     buffers = {parameter.name for parameter in parameters if parameter.buffer}
@@ -120,7 +123,9 @@ def plan_of(
             waiting.remove(link)
             compared.append(_of_link("gradient", link))
     compared += [_of_link("gradient", link) for link in reversed(waiting)]
-    if reference.after is not None and candidate.after is not None:
+    if reference.after is None or candidate.after is None:
+        return Plan(alignment=alignment, pairing=pairing, compared=tuple(compared))
+    if updates:
         compared += [_of_link("update", link) for link in trained]
         shared = [slot for slot in reference.after.slots if slot in candidate.after.slots]
         compared += [
@@ -130,7 +135,7 @@ def plan_of(
             if _has_slot(reference.after, slot, link.reference) and _has_slot(candidate.after, slot, link.candidate)
         ]
         compared += [_of_link("parameter", link) for link in trained]
-        compared += [_of_link("buffer", link) for link in pairing.links if link.reference.parameter in buffers]
+    compared += [_of_link("buffer", link) for link in pairing.links if link.reference.parameter in buffers]
     return Plan(alignment=alignment, pairing=pairing, compared=tuple(compared))
 
 
@@ -161,8 +166,7 @@ def parameters_of(side: Side) -> list[str]:
 
 def take(side: Follower, step: int, before: States) -> Taken:
     """The next step of a side in both precisions; before: its states."""
-    batches = side.batches(step)
-    return Taken(before=before, records={p: _step(side, p, batches[p], None) for p in PRECISIONS})
+    return _taken(side, before, side.batches(step), None)
 
 
 def states_after(side: Follower, taken: Taken) -> States:
@@ -203,10 +207,23 @@ def retake(
 ) -> Taken:
     """A step from other states; only within `aside`."""
     side.load(states)
-    records: dict[Precision, Record] = {
-        p: _step(side, p, batches[p], forced[p] if forced else None) for p in PRECISIONS
-    }
-    return Taken(before=states, records=records)
+    return _taken(side, states, batches, forced)
+
+
+def _taken(
+    side: Follower,
+    before: States,
+    batches: Mapping[Precision, Batch],
+    forced: Mapping[Precision, Forced] | None,
+) -> Taken:
+    records, updates = {}, False
+    for precision in PRECISIONS:
+        record = _step(side, precision, batches[precision], forced[precision] if forced else None)
+        updates |= record.after is not None
+        if record.after is None and record.loss is not None:
+            record = replace(record, after=side.watched[precision].state())
+        records[precision] = record
+    return Taken(before=before, records=records, updates=updates)
 
 
 def _step(side: Follower, precision: Precision, batch: Batch, forced: Forced | None) -> Record:

@@ -51,6 +51,9 @@ def own_errors(moment: Moment, measures: Measures, known: Collection[str], coars
     loud = np.array([quantity.kind not in SILENT for quantity in plan.compared])
     alarms = (~(own.ratio <= K)[0]) & loud
     because = np.full(len(loud), "", dtype=object)
+    overflows = (np.isfinite(own.noise_reference) != np.isfinite(own.noise_candidate))[0] & loud
+    if overflows.any():  # nothing to confirm
+        return Own(measures=own, different=alarms | overflows, because=because)
     if all(plan.compared[i].name in known for i in np.flatnonzero(alarms).tolist()):
         return Own(measures=own, different=alarms, because=because)
     near = [measures_of(plan, *nearby(moment, seed)) for seed in range(SAMPLES)]

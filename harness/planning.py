@@ -59,7 +59,14 @@ def plan_sides(sides: Sides, pairing: Pairing, reference: Taken, candidate: Take
         list(anchors),
         opaque,
     )
-    return plan_of(alignment, pairing, parameters, *records)
+    return plan_of(alignment, pairing, parameters, *records, updates=reference.updates or candidate.updates)
+
+
+def plan_of_step(plan: Plan, sides: Sides, reference: Taken, candidate: Taken) -> Plan:
+    """The plan for another step, in which updates may be made or not."""
+    records = reference.records["float64"], candidate.records["float64"]
+    updates = reference.updates or candidate.updates
+    return plan_of(plan.alignment, plan.pairing, sides[0].watched["float64"].parameters, *records, updates=updates)
 
 
 def left_out(plan: Plan, sides: Sides) -> list[str]:

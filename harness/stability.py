@@ -17,6 +17,9 @@ RANDOM = 1e-6
 ALIKE = 30.0
 """Two sides that compute in the same precision have noises within this factor in most of what they compute."""
 
+COMPUTED = ("activation", "activation_gradient", "gradient")
+"""Kinds that a lower precision shows in; under mixed precision parameters stay float32."""
+
 
 def unstable(moment: Moment, measures: Measures) -> np.ndarray:
     """Quantities (in the plan's order) whose float32 noise on one side is out of proportion to the other's, from equal
@@ -26,7 +29,8 @@ def unstable(moment: Moment, measures: Measures) -> np.ndarray:
         return suspects
     own = measures_of(moment.plan, moment.reference, fed_alike(moment))
     times = proportion(own.noise_reference, own.noise_candidate, own.grain)[0]
-    if np.median(times[~is_null(own)[0]]) > ALIKE:
+    computed = np.array([quantity.kind in COMPUTED for quantity in moment.plan.compared]) & ~is_null(own)[0]
+    if np.median(times[computed]) > ALIKE:
         return np.zeros_like(suspects)
     suspects = disproportionate(own)[0]
     for seed in range(SAMPLES if suspects.any() else 0):

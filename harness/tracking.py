@@ -21,7 +21,6 @@ from harness.following import (
     aside,
     mapped,
     measures_of,
-    plan_of,
     pulling,
     slots_apart,
     states_after,
@@ -42,7 +41,7 @@ from harness.judging import (
     judge,
 )
 from harness.owning import SILENT, Own, own_errors, persisting
-from harness.planning import left_out, pair_sides, plan_sides, same_start
+from harness.planning import left_out, pair_sides, plan_of_step, plan_sides, same_start
 from harness.stability import restless, unstable
 
 
@@ -67,6 +66,7 @@ class Tracking:
         states = same_start(self.sides)
         pairing = pair_sides(self.sides, self.parameter_map)
         plan: Plan | None = None
+        updates = False
         for step in range(steps):
             reference = candidate = None  # the last step's tensors go before this step's come
             reference, candidate = (take(side, step, own) for side, own in zip(self.sides, states, strict=True))
@@ -77,6 +77,9 @@ class Tracking:
                 if not self.inference and _without_loss(reference) and _without_loss(candidate):
                     plan, reference, candidate = self._pulled(plan, reference, candidate)
                 self.notes += [*(note.text for note in pairing.notes), *left_out(plan, self.sides)]
+            elif (reference.updates or candidate.updates) != updates:
+                plan = plan_of_step(plan, self.sides, reference, candidate)
+            updates = reference.updates or candidate.updates
             moment = Moment(plan=plan, sides=self.sides, step=step, reference=reference, candidate=candidate)
             judgement = self._judge(moment)
             if _alarmed(plan, judgement):
@@ -113,9 +116,7 @@ class Tracking:
         reference, candidate = (
             take(side, 0, taken.before) for side, taken in zip(self.sides, (reference, candidate), strict=True)
         )
-        records = reference.records["float64"], candidate.records["float64"]
-        parameters = self.sides[0].watched["float64"].parameters
-        return plan_of(plan.alignment, plan.pairing, parameters, *records), reference, candidate
+        return plan_of_step(plan, self.sides, reference, candidate), reference, candidate
 
     def _judge(self, moment: Moment) -> Judgement:
         measures = measures_of(moment.plan, moment.reference, moment.candidate)

@@ -330,7 +330,7 @@ def test_a_model_that_insists_on_float32_is_told_so() -> None:
         def cell(h: Any, x_t: Any) -> tuple[Any, None]:
             return jnp.tanh(dense(p["cell"], x_t) + h), None
 
-        return jax.lax.scan(cell, jnp.zeros((2, 5), jnp.float32), x)[0]
+        return jax.lax.scan(cell, np.zeros((2, 5), np.float32), x)[0]
 
     w, b, x = arrays(13, (3, 5), (5,), (4, 2, 3))
     mine = recipe(model=model, params={"cell": {"w": w, "b": b}})
@@ -382,7 +382,7 @@ TRANSFORMATIONS = {
     "adagrad": (lambda: optax.adagrad(0.1), {"accumulator"}),
     "clipped": (lambda: optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(0.1)), {"m", "v"}),
     "injected": (lambda: optax.inject_hyperparams(optax.adam)(optax.linear_schedule(0.1, 0, 4)), {"m", "v"}),
-    "averaged": (lambda: optax.MultiSteps(optax.sgd(0.1, 0.9), 2), {"velocity", "acc_grads"}),
+    "averaged": (lambda: optax.MultiSteps(optax.sgd(0.1, 0.9), 2, accumulator_dtype=None), {"velocity", "acc_grads"}),
 }
 
 

@@ -574,7 +574,7 @@ def test_mixed_precision_becomes_the_precision() -> None:
     single, double = (adapter.watch(Recipe(model=model), precision, False) for precision in PRECISIONS)
     record32, record64 = single.step(batch_of(mlp, "float32")), double.step(batch_of(mlp, "float64"))
     assert all(values.dtype == np.float32 for values in record32.activations.values())
-    assert worst(record32.loss, record64.loss) < 1e-6
+    assert 1e-6 < worst(record32.loss, record64.loss) < 1e-3
     assert model.layers[0].dtype_policy.name == "mixed_float16"
 
 

@@ -38,7 +38,8 @@ def network(**changes: Any) -> Any:
 def trained(model: Any, rule: str = "SGD", **how: Any) -> Any:
     import torch
 
-    extra = {name: how.pop(name) for name in ("after_backward", "zero_grad", "penalty", "training") if name in how}
+    names = ("after_backward", "zero_grad", "penalty", "training", "accumulate")
+    extra = {name: how.pop(name) for name in names if name in how}
     optimizer = getattr(torch.optim, rule)(model.parameters(), **{"lr": 0.05, **how})
     return harness.side(model, loss=torch.nn.CrossEntropyLoss(), optimizer=optimizer, **extra)
 
@@ -89,12 +90,12 @@ def planted_differences() -> dict[str, Any]:
             return x.clone()
 
         @staticmethod
-        def backward(ctx: Any, g: Any) -> Any:
-            return 2 * g
+        def backward(ctx: Any, *grad_outputs: Any) -> Any:
+            return 2 * grad_outputs[0]
 
     class Wrong(nn.Tanh):
-        def forward(self, x: Any) -> Any:
-            return Doubled.apply(super().forward(x))
+        def forward(self, input: Any) -> Any:
+            return Doubled.apply(super().forward(input))
 
     def clipped(model: Any) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
@@ -110,6 +111,13 @@ def planted_differences() -> dict[str, Any]:
         "zero_grad": (plain, lambda: trained(network(), zero_grad=False), "gradient:4.weight", 1),
         "clipping": (plain, lambda: trained(network(), after_backward=clipped), "update:0.weight", 0),
         "penalty": (plain, lambda: trained(network(), penalty=lambda m: 1e-7 * m[0].weight.square().sum()), "loss", 0),
+        "accumulated": (
+            lambda: trained(network(), accumulate=2),
+            lambda: trained(network(), accumulate=2, lr=0.05 * (1 + 1e-9)),
+            "update:0.weight",
+            1,
+        ),
+        "accumulate": (plain, lambda: trained(network(), accumulate=2), "update:0.weight", 0),
         "epsilon": (
             lambda: trained(network(), "Adam", lr=1e-3),
             lambda: trained(network(), "Adam", lr=1e-3, eps=1.01e-8),
@@ -119,7 +127,10 @@ def planted_differences() -> dict[str, Any]:
     }
 
 
-NAMES = ("kernel", "activation", "slope", "rate", "momentum", "backward", "zero_grad", "clipping", "penalty", "epsilon")
+NAMES = (
+    *("kernel", "activation", "slope", "rate", "momentum", "backward", "zero_grad", "clipping", "penalty", "epsilon"),
+    *("accumulated", "accumulate"),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -86,7 +86,7 @@ def probable(torch_floor: float, keras_floor: float) -> Pair:
 
 
 def clipped_probability(floor: float, naive: bool = False) -> Pair:
-    """Probabilities by hand, of which a few lie below Keras's 1e-7: only these are clipped. naive: 1 - p is rounded first,
+    """Probabilities by hand, of which a few lie below Keras's 1e-7: only these are clipped; naive: 1 - p is rounded,
     and float32 keeps two digits of the loss."""
     net = torch_net()
     with torch.no_grad():
