@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.aligning import similarity
-from harness.evidence import find_block, find_map, fingerprint, informative
+from harness.evidence import equal, find_block, find_map, fingerprint, informative
 from harness.linking import Model, Note, Work, check_link, link_parameters
 from harness.recipe import Parameter
 from harness.structure import GATES, Piece, Unit, guess, plain_kind
@@ -167,7 +167,7 @@ def _by_shape(work: Work) -> None:
                 groups[tuple(sorted(length for length in parameter.shape if length != 1))][i].append(parameter)
     for own, theirs in groups.values():
         scores = {
-            (r, c): _score(own[r], theirs[c], partners) - abs(r - c) / 1e4
+            (r, c): _score(own[r], theirs[c], partners) + _agreement(work, own[r], theirs[c]) - abs(r - c) / 1e4
             for r in range(len(own))
             for c in range(len(theirs))
         }
@@ -177,6 +177,12 @@ def _by_shape(work: Work) -> None:
                 free[0].discard(r)
                 free[1].discard(c)
                 link_parameters(work, own[r], theirs[c])
+
+
+def _agreement(work: Work, reference: Parameter, candidate: Parameter) -> float:
+    """Constants tell no layers apart, but the ones from the zeros of a layer."""
+    values = work.reference.values[reference.name], work.candidate.values[candidate.name]
+    return float(values[0].size == values[1].size and equal(values[0].ravel(), values[1].ravel()))
 
 
 def _partners(work: Work) -> dict[str, list[Parameter]]:
