@@ -67,13 +67,14 @@ def align_activations(
     outputs = _partners(list(zip(reference.outputs, own.outputs, strict=False)), wanted, own.activations)
     partner = {**layers, **{one: other for one, other in outputs.items() if one not in layers}}
     shapes = tuple(dict.fromkeys(values.shape[1:] for values in own.activations.values() if 3 <= values.ndim <= RANK))
-    pairs = _by_value(wanted, own.activations, shapes, layers, outputs)
+    known: set[str] = set()
+    pairs = _by_value(wanted, own.activations, shapes, layers, outputs, known)
     for _ in range(ROUNDS):
         paired, taken = {pair.reference for pair in pairs}, {pair.candidate for pair in pairs}
         left = {name: values for name, values in wanted.items() if name not in paired}
         forced = forward(forced_values(pairs, wanted, own.activations)).activations
         free = {name: values for name, values in forced.items() if name not in taken}
-        found = _by_value(left, free, shapes, layers, outputs)
+        found = _by_value(left, free, shapes, layers, outputs, known)
         if not found:
             left, free = ({n: v for n, v in of.items() if not _inside(n, opaque)} for of in (left, free))
             found = _next_by_structure(left, free, partner, pairs, list(wanted), list(own.activations), shapes)
@@ -103,11 +104,13 @@ def _by_value(
     shapes: Sequence[Shape],
     layers: Mapping[str, str],
     outputs: Mapping[str, str],
+    known: set[str],
 ) -> list[Aligned]:
     """Pairs that agree: as many as possible in the same order of computation, the closest first, then the others.
 
     Two layers with parameters are no pair if each has another partner, even if the values are crossed; what has a
-    partner, a layer or an output of the model, pairs with something else only if that is equal.
+    partner, a layer or an output of the model, pairs with something else only if that is equal. What was equal to
+    anything once (known; names of the candidate behind a space) pairs with nothing that merely is similar.
     """
     rows, columns = list(reference), list(candidate)
     moments = [{name: _moments(values) for name, values in side.items()} for side in (reference, candidate)]
@@ -118,6 +121,11 @@ def _by_value(
             doubtful = _strangers(one, other, layers) or _strangers(one, other, outputs)
             if match is not None and match[0] <= (EQUAL if doubtful else SIMILAR):
                 found[i, j] = match
+    sure = [ij for ij, (gap, _) in found.items() if gap <= EQUAL]
+    known |= {rows[i] for i, _ in sure} | {f" {columns[j]}" for _, j in sure}
+    for i, j in set(found) - set(sure):
+        if rows[i] in known or f" {columns[j]}" in known:
+            del found[i, j]
     gain = {ij: 1 - math.log10(gap + 1e-17) for ij, (gap, _) in found.items()}
     chosen = _in_order(len(rows), len(columns), gain)
     for i, j in sorted(found, key=lambda ij: found[ij][0]):
@@ -187,7 +195,7 @@ def matching_view(
     """
     scale = float(np.abs(reference).max()) or 1.0
     best: tuple[float, View] | None = None
-    for view in (*_layouts(reference.shape, candidate.shape), *_flattened(reference.shape, candidate.shape, shapes)):
+    for view in (*layouts(reference.shape, candidate.shape), *_flattened(reference.shape, candidate.shape, shapes)):
         gap = float(np.abs(reference - see(view, candidate)).max()) / scale
         if best is None or gap < best[0]:
             best = gap, view
@@ -198,7 +206,7 @@ def matching_view(
     return best
 
 
-def _layouts(reference: Shape, candidate: Shape) -> list[View]:
+def layouts(reference: Shape, candidate: Shape) -> list[View]:
     """Ways to see a candidate's shape as the reference's: axes permuted, then reshaped; the plain ones first."""
     if math.prod(reference) != math.prod(candidate):
         return []
@@ -310,6 +318,6 @@ def _structural(
 
 def _usual(reference: Shape, candidate: Shape, seen: Sequence[tuple[int, ...] | None]) -> View:
     """The layout that is most usual among those seen, of those that give the reference's shape; else the plainest."""
-    views = [view for view in _layouts(reference, candidate) if seen_shape(view, candidate)[1:] == reference[1:]]
+    views = [view for view in layouts(reference, candidate) if seen_shape(view, candidate)[1:] == reference[1:]]
     fitting = [view for view in views if view.result is None or view.axes is None] or views
     return max(fitting, key=lambda view: seen.count(view.axes), default=View(result=(-1, *reference[1:])))

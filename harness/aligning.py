@@ -163,7 +163,7 @@ def _as_named(reference: Sequence[Unit], candidate: Sequence[Unit], anchors: dic
 def _by_name(reference: list[str], candidate: list[str]) -> list[int]:
     """For each name of the reference its place among the candidate's; as they stand where names say nothing."""
     for ending in (None, -1):
-        sides = [[tuple(_words(name)[ending or 0 :]) for name in side] for side in (reference, candidate)]
+        sides = [[tuple(words(name)[ending or 0 :]) for name in side] for side in (reference, candidate)]
         if len(set(sides[0])) == len(sides[0]) and set(sides[0]) == set(sides[1]):
             return [sides[1].index(name) for name in sides[0]]
     stems = [{re.sub(r"[\W_]*\d+", "", name) for name in side} for side in (reference, candidate)]
@@ -176,7 +176,7 @@ def _by_name(reference: list[str], candidate: list[str]) -> list[int]:
     return list(range(len(reference)))
 
 
-def _words(name: str) -> list[str]:
+def words(name: str) -> list[str]:
     return re.findall(r"\d+|[a-z]+", name.lower())
 
 
@@ -193,4 +193,4 @@ def similarity(reference: str, candidate: str) -> float:
 
 @lru_cache(maxsize=1 << 14)
 def _wordset(name: str) -> frozenset[str]:
-    return frozenset(_words(name))
+    return frozenset(words(name))

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness.blocks import block_behind
 from harness.comparing import Measures
 from harness.comparison import Divergence
 from harness.elsewhere import Moment
 from harness.following import Plan, shown
 from harness.judging import K
-from harness.owning import Own, missing_block
+from harness.owning import Own
 from harness.remapping import remedy
 
 PLACES = {
@@ -64,13 +65,17 @@ def worse(moment: Moment, i: int, measures: Measures) -> Divergence:
 
 
 def explained(found: Divergence, moment: Moment, own: Own, i: int) -> Divergence:
-    """With what proves a first difference in the forward pass: a block that one side lacks (its place is right before
-    the quantity that shows it), or a wrong map of the weights."""
-    names = missing_block(moment, own, i)
+    """With what proves a first difference in the forward pass: a block behind it (the place is right before what
+    shows it), or a wrong map of the weights."""
+    names = block_behind(moment, own, i)
     if names is not None:
+        only = names[0] == names[1] or any(pair.candidate == names[1] for pair in moment.plan.alignment)
         who = "the candidate" if names[0] == names[1] else "the reference"
-        text = f"{names[0]} is there in {who} alone; {found.text}"
-        return replace(found, place=f"forward:{names[0]}", candidate_place=f"forward:{names[1]}", text=text)
+        said = f"{names[0]} is there in {who} alone" if only else f"{names[0]} and {names[1]} differ"
+        places = [f"forward:{name.removesuffix('/linear')}" for name in names]
+        return replace(found, place=places[0], candidate_place=places[1], text=f"{said}; {found.text}")
+    if moment.plan.compared[i].kind == "loss":
+        return found
     right = remedy(moment, own, i)
     return replace(found, cause=right.cause, why=right.text, edit=right.edit) if right else found
 

@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from difflib import SequenceMatcher
 
-from harness.aligning import similarity
+from scipy.optimize import linear_sum_assignment
+
+from harness.aligning import similarity, words
 from harness.evidence import equal, find_block, find_map, fingerprint, informative
 from harness.linking import Model, Note, Work, check_link, link_parameters
 from harness.recipe import Parameter
@@ -30,22 +33,23 @@ def _by_value(work: Work) -> None:
     own, theirs = _marked(work.reference), _marked(work.candidate)
     for mark, names in own.items():
         others = theirs.get(mark, [])
-        for name, other in zip(names, _alike(names, others), strict=False):
+        for name, other in _alike(names, others):
             link_parameters(work, work.reference.parameters[name], work.candidate.parameters[other])
         if len(names) > 1 and others:
             text = f"{', '.join(names)} hold the same values as {', '.join(others)}: taken in this order"
             work.notes.append(Note(parameter=names[0], cause="", text=text))
 
 
-def _alike(names: list[str], others: list[str]) -> list[str]:
-    """The others in the order of the names that they are most like; ties in their own order."""
-    left = list(others)
-    found = []
-    for name in names[: len(others)]:
-        best = max(left, key=lambda other: similarity(name, other))
-        left.remove(best)
-        found.append(best)
-    return found
+def _alike(names: list[str], others: list[str]) -> list[tuple[str, str]]:
+    """Pairs of names that are most like, all together; where they are as like, in their order."""
+    if not others:
+        return []
+    likeness = [
+        [SequenceMatcher(None, words(name), words(other)).ratio() - abs(r - c) / 1e4 for c, other in enumerate(others)]
+        for r, name in enumerate(names)
+    ]
+    rows, columns = linear_sum_assignment(likeness, maximize=True)
+    return [(names[r], others[c]) for r, c in zip(rows, columns, strict=True)]
 
 
 def _marked(model: Model) -> dict[int, list[str]]:

@@ -6,19 +6,16 @@ state. What still differs is the block's own; what does not was inherited, or wa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 
-from harness.activations import Aligned
-from harness.case import PRECISIONS, Precision
+from harness.case import PRECISIONS
 from harness.comparing import SHRINK, Measures
 from harness.elsewhere import Moment, fed_alike, nearby, only_float32
-from harness.following import Taken, forced_by, mapped, measures_of, retake, shown
+from harness.following import measures_of, shown
 from harness.judging import K, float32_explains
-from harness.recipe import Forced
-from harness.views import View, put
 
 SAMPLES = 3
 
@@ -82,73 +79,3 @@ def persisting(moment: Moment, alarms: np.ndarray, measures: Measures) -> np.nda
             break
         measures = measures_of(moment.plan, *nearby(moment, seed, forced=False))
     return alarms & (measures.ratio > GULF)[0]
-
-
-def missing_block(moment: Moment, own: Own, i: int) -> tuple[str, str] | None:
-    """A block that one side has and the other lacks right before an activation that differs by itself, as the names of
-    the two sides; None where that does not explain the difference."""
-    plan, reference, candidate = moment.plan, moment.reference, moment.candidate
-    quantity = plan.compared[i]
-    refs, cands = (list(taken.records["float64"].activations) for taken in (reference, candidate))
-    partners = {pair.reference: pair for pair in plan.alignment}, {pair.candidate: pair for pair in plan.alignment}
-    behind, extra = (
-        _walk_back(refs, quantity.reference, partners[0]),
-        _walk_back(cands, quantity.candidate, partners[1]),
-    )
-    forced = forced_by(plan, reference, candidate)
-    if extra[1] is not None:
-        fed = partners[1][extra[1]]
-        for name in behind[0]:
-            if _size(reference, name) == _size(reference, fed.reference):
-                values: dict[Precision, np.ndarray] = {
-                    p: _put(fed.view, candidate, fed.candidate, reference, name, p) for p in PRECISIONS
-                }
-                if _explains(moment, own, i, forced, fed.candidate, values):
-                    return name, fed.candidate
-    if behind[1] is not None:
-        fed = partners[0][behind[1]]
-        for name in extra[0]:
-            shapes = [candidate.records["float64"].activations[n].shape for n in (name, fed.candidate)]
-            if shapes[0] == shapes[1]:
-                same: dict[Precision, np.ndarray] = {p: forced[p].activations[fed.candidate] for p in PRECISIONS}
-                if _explains(moment, own, i, forced, name, same):
-                    return name, name
-    return None
-
-
-def _walk_back(names: list[str], start: str, partners: Mapping[str, Aligned]) -> tuple[list[str], str | None]:
-    """The names right before one, the nearest first, up to the first that has a partner, and that one."""
-    free = []
-    for name in reversed(names[: names.index(start)]):
-        if name in partners:
-            return free, name
-        free.append(name)
-    return free, None
-
-
-def _size(taken: Taken, name: str) -> int:
-    return taken.records["float64"].activations[name].size
-
-
-def _put(view: View, candidate: Taken, target: str, reference: Taken, name: str, precision: Precision) -> np.ndarray:
-    values = np.empty(candidate.records[precision].activations[target].shape, precision)
-    put(view, values, reference.records[precision].activations[name])
-    return values
-
-
-def _explains(
-    moment: Moment,
-    own: Own,
-    i: int,
-    forced: Mapping[Precision, Forced],
-    name: str,
-    values: Mapping[Precision, np.ndarray],
-) -> bool:
-    """Whether the difference of quantity i vanishes once the candidate's activation `name` has these values."""
-    instead: dict[Precision, Forced] = {
-        p: replace(forced[p], activations={**forced[p].activations, name: values[p]}) for p in PRECISIONS
-    }
-    states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before)
-    again = retake(moment.sides[1], states, moment.sides[1].batches(moment.step), instead)
-    one, other = shown(moment.plan.compared[i], moment.reference, again)
-    return bool(np.abs(one - other).max() <= K * own.measures.budget[0, i])

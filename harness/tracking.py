@@ -82,6 +82,12 @@ class Tracking:
             updates = reference.updates or candidate.updates
             moment = Moment(plan=plan, sides=self.sides, step=step, reference=reference, candidate=candidate)
             judgement = self._judge(moment)
+            with aside(self.sides, states):
+                split = self._split_otherwise(moment, judgement)
+            if split:
+                plan = replace(plan, compared=tuple(q for q in plan.compared if q.name not in split))
+                moment = replace(moment, plan=plan)
+                judgement = self._judge(moment)
             if _alarmed(plan, judgement):
                 with aside(self.sides, states):
                     self._explain(moment, judgement)
@@ -141,6 +147,22 @@ class Tracking:
         judgement.mark(only, ROUNDING, "one precision")
         self.apart_by_rounding |= bool(only.any())
 
+    def _split_otherwise(self, moment: Moment, judgement: Judgement) -> set[str]:
+        """Cotangents of values that the two sides use in other ways (a copy here, a second call there): they differ
+        though the forward pass and the gradients of all parameters agree. They are no quantity that both sides have."""
+        kinds = np.array([quantity.kind for quantity in moment.plan.compared])
+        alarms = judgement.verdict[0] == DIFFERENT
+        split = alarms & (kinds == "activation_gradient")
+        agree = not (alarms & np.isin(kinds, ("activation", "loss", "gradient"))).any()
+        if self.own or self.lost or not (agree and split.any() and (kinds == "gradient").any()):
+            return set()
+        found = np.flatnonzero(persisting(moment, split, judgement.measures)).tolist()
+        names = [moment.plan.compared[i].name for i in found]
+        if names:
+            said = f"{', '.join(names)} not compared: the two sides use the value in other ways"
+            self.notes.append(f"{said}, the gradients of all parameters agree")
+        return set(names)
+
     def _weigh(self, moment: Moment, judgement: Judgement) -> None:
         """Float32 far worse on one side than on the other is a difference, though float64 agrees."""
         found = unstable(moment, judgement.measures)
@@ -170,9 +192,10 @@ class Tracking:
             )
             self._allow_float32(judgement)
             alarms = judgement.verdict[0] == DIFFERENT
-        different = own.different
+        late = _behind_agreeing_gradients(plan, alarms)
+        different = own.different & late
         if not (different.any() or self.own):
-            unsettled = alarms & (own.because == "") & ~_of_null_gradients(measures)
+            unsettled = alarms & late & (own.because == "") & ~_of_null_gradients(measures)
             different = persisting(moment, unsettled, measures)
             own = replace(own, measures=measures)
         if different.any():
@@ -181,7 +204,7 @@ class Tracking:
             judgement.mark((0, first), DIFFERENT, "")
             new = [i for i in np.flatnonzero(different).tolist() if plan.compared[i].name not in known]
             differences = [divergence(moment, i, own.measures) for i in new]
-            if differences and not self.own and plan.compared[first].kind == "activation":
+            if differences and not self.own and plan.compared[first].kind in ("activation", "loss"):
                 differences[0] = explained(differences[0], moment, own, first)
             self.own += differences
         elif not self.own:  # else it follows from a difference found before
@@ -193,6 +216,16 @@ def _alarmed(plan: Plan, judgement: Judgement) -> bool:
     return any(
         v == DIFFERENT and q.kind not in SILENT for v, q in zip(judgement.verdict[0], plan.compared, strict=True)
     )
+
+
+def _behind_agreeing_gradients(plan: Plan, alarms: np.ndarray) -> np.ndarray:
+    """All but the cotangents before the last parameter whose gradient agrees and behind which one does not: they may
+    differ because the sides use a value in other ways."""
+    kinds = np.array([quantity.kind for quantity in plan.compared])
+    gradients = np.flatnonzero(kinds == "gradient")
+    first = min(gradients[alarms[gradients]], default=-1)
+    agreeing = max(gradients[gradients < first], default=-1)
+    return (kinds != "activation_gradient") | (np.arange(len(kinds)) > agreeing)
 
 
 def _harmless(plan: Plan, own: Own, alarms: np.ndarray, measures: Measures) -> str:

@@ -28,7 +28,7 @@ ORDER = (
     {"harness.following", "harness.comparison"},
     {"harness.elsewhere"},
     {"harness.owning"},
-    {"harness.remapping", "harness.stability"},
+    {"harness.remapping", "harness.stability", "harness.blocks"},
     {"harness.planning", "harness.diverging"},
     {"harness.tracking"},
     {"harness.summary", "harness.convergence", "harness.recording", "harness.report", "harness.cases"},

@@ -398,7 +398,7 @@ def test_updates_are_optaxs_and_a_state_goes_there_and_back(name: str) -> None:
 
     with jax.enable_x64(True):
         optimizer, p = make(), in_float64(mlp_params())
-        state = optimizer.init(p)
+        state = jax.tree.map(lambda leaf: leaf.astype(int) if leaf.dtype == "int32" else leaf, optimizer.init(p))
         for record in records:
             gradients = jax.grad(lambda p: squares(mlp(p, in_float64(X)), Y))(p)
             updates, state = optimizer.update(gradients, state, p)
@@ -438,6 +438,26 @@ def test_a_state_can_go_to_a_fresh_copy(name: str) -> None:
     lost = train(fresh, 2, 4)[-1].after
     assert lost is not None
     assert deviation(lost.values["hidden/w"], last.values["hidden/w"]) > 1e-4
+
+
+RATES = {
+    "exponential": (lambda: optax.exponential_decay(0.1, 1, 0.9), lambda t: 0.1 * 0.9**t),
+    "cosine": (lambda: optax.cosine_decay_schedule(0.1, 7), lambda t: 0.1 * (1 + np.cos(np.pi * t / 7)) / 2),
+    "user's own": (lambda: lambda count: 0.1 / (1 + count / 3), lambda t: 0.1 / (1 + t / 3)),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_schedules_rate_is_float64(name: str) -> None:
+    """optax counts in int32, whose powers and quotients are float32 in JAX, 1e-8 off."""
+    make, rate = RATES[name]
+    model = watch(recipe(optimizer=optax.sgd(make())))
+    w = model.state().values["out/w"]
+    for t, record in enumerate(train(model, 0, 4)):
+        assert record.after is not None
+        assert record.gradients["out/w"] is not None
+        w = w - rate(t) * record.gradients["out/w"]
+        assert deviation(record.after.values["out/w"], w) < 1e-14
 
 
 def test_slots_are_in_canonical_units() -> None:

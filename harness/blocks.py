@@ -1,0 +1,98 @@
+"""Blocks behind a difference: one that only one side has, or two that no value has paired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+
+from harness.activations import Aligned, layouts
+from harness.case import PRECISIONS, Precision
+from harness.elsewhere import Moment
+from harness.following import Taken, forced_by, mapped, retake, shown
+from harness.judging import K
+from harness.owning import Own
+from harness.recipe import Forced
+from harness.views import View, put
+
+MOST = 100
+"""Blocks tried; each costs a step of the candidate."""
+
+Values = Mapping[Precision, np.ndarray]
+
+
+def block_behind(moment: Moment, own: Own, i: int) -> tuple[str, str] | None:
+    """The block that makes quantity i (an activation, or the loss) differ, by its name on either side; equal names: it
+    is the candidate's alone. None where no block explains the difference.
+
+    A block of the reference alone gets the name that the candidate's input to quantity i has.
+    """
+    for names, target, values in islice(_guesses(moment, i), MOST):
+        if _explains(moment, own, i, target, values):
+            return names
+    return None
+
+
+def _guesses(moment: Moment, i: int) -> Iterator[tuple[tuple[str, str], str, Values]]:
+    """Names to report, and what the candidate's activation of a name would have to be: right before quantity i the
+    output of a block that it lacks, or the input of one that the reference lacks; further up, what any activation of
+    the reference is in the place of one of the candidate, of those that have no partner."""
+    plan, reference, candidate = moment.plan, moment.reference, moment.candidate
+    quantity = plan.compared[i]
+    partners = {pair.reference: pair for pair in plan.alignment}, {pair.candidate: pair for pair in plan.alignment}
+    behind = _before(reference, quantity.reference), _before(candidate, quantity.candidate)
+    free, fed = zip(*(_up_to_partner(names, of) for names, of in zip(behind, partners, strict=True)), strict=True)
+    if fed[1] is not None:
+        pair = partners[1][fed[1]]
+        for name in free[0]:
+            if _shape(reference, name) == _shape(reference, pair.reference):
+                yield (name, pair.candidate), pair.candidate, _seen(moment, name, pair.candidate, pair.view)
+    if fed[0] is not None:
+        pair = partners[0][fed[0]]
+        for name in free[1]:
+            if _shape(candidate, name) == _shape(candidate, pair.candidate):
+                yield (name, name), name, _seen(moment, pair.reference, name, pair.view)
+    for one in (name for name in behind[0] if name not in partners[0]):
+        for other in (name for name in behind[1] if name not in partners[1]):
+            for view in layouts(_shape(reference, one), _shape(candidate, other)):
+                yield (one, other), other, _seen(moment, one, other, view)
+
+
+def _before(taken: Taken, name: str) -> list[str]:
+    """The activations computed before one (before the loss: all), the nearest first."""
+    names = list(taken.records["float64"].activations)
+    return names[: names.index(name) if name in names else None][::-1]
+
+
+def _up_to_partner(names: list[str], partners: Mapping[str, Aligned]) -> tuple[list[str], str | None]:
+    for i, name in enumerate(names):
+        if name in partners:
+            return names[:i], name
+    return names, None
+
+
+def _shape(taken: Taken, name: str) -> tuple[int, ...]:
+    return taken.records["float64"].activations[name].shape
+
+
+def _seen(moment: Moment, name: str, target: str, view: View) -> Values:
+    """An activation of the reference in the layout of the candidate's target."""
+    found: dict[Precision, np.ndarray] = {}
+    for precision in PRECISIONS:
+        found[precision] = np.empty(moment.candidate.records[precision].activations[target].shape, precision)
+        put(view, found[precision], moment.reference.records[precision].activations[name])
+    return found
+
+
+def _explains(moment: Moment, own: Own, i: int, name: str, values: Values) -> bool:
+    """Whether the difference of quantity i vanishes once the candidate's activation `name` has these values."""
+    forced = forced_by(moment.plan, moment.reference, moment.candidate)
+    instead: dict[Precision, Forced] = {
+        p: replace(forced[p], activations={**forced[p].activations, name: values[p]}) for p in PRECISIONS
+    }
+    states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before)
+    again = retake(moment.sides[1], states, moment.sides[1].batches(moment.step), instead)
+    one, other = shown(moment.plan.compared[i], moment.reference, again)
+    return bool(np.abs(one - other).max() <= K * own.measures.budget[0, i])
