@@ -72,6 +72,12 @@ def feeds(
             f"x: {len(made[0].inputs[0])} examples for the reference, {len(made[1].inputs[0])} for the candidate; "
             "both sides must see the same ones (a tuple of two is read as a pair; several inputs are a list)"
         )
+    for step, (one, other) in enumerate(zip(made[0].batches, made[1].batches, strict=True)):
+        if len(one) != len(other):
+            raise HarnessError(
+                f"batches: {len(one)} examples for the reference at step {step}, {len(other)} for the candidate; "
+                "both sides must see as many"
+            )
     return made[0], made[1]
 
 
@@ -79,15 +85,19 @@ def _cut(
     examples: int, steps: int, batch_size: int | None, batches: Sequence[Any] | None, name: str
 ) -> tuple[np.ndarray, ...]:
     if batches is not None:
-        index = [np.asarray(batch, np.int64) for batch in batches]
-        if not index or any(not len(batch) or batch.min() < -examples or batch.max() >= examples for batch in index):
+        index = [np.asarray(batch) for batch in batches]
+        if not index or not all(_indexes(batch, examples) for batch in index):
             raise HarnessError(f"{name}: batches must be index arrays, not empty and below {examples}, one for a step")
         return tuple(index[step % len(index)] for step in range(max(steps, 1)))
-    if batch_size is not None and batch_size < 1:
-        raise HarnessError(f"batch_size is {batch_size}; it must be at least 1")
     size = min(batch_size or examples, examples)
     starts = list(range(0, examples, size))
     return tuple(np.arange(s, min(s + size, examples)) for s in (starts[t % len(starts)] for t in range(max(steps, 1))))
+
+
+def _indexes(batch: np.ndarray, examples: int) -> bool:
+    """Whether an array of integers names some of so many examples."""
+    fits = batch.ndim == 1 and batch.size > 0 and batch.dtype.kind in "iu"
+    return bool(fits and batch.min() >= -examples and batch.max() < examples)
 
 
 def _weights(recipe: Recipe, targets: tuple[np.ndarray, ...], shared: Any, name: str) -> np.ndarray | None:
@@ -128,10 +138,13 @@ def _parts(values: Any) -> Iterator[Any]:
 
 def _array(values: Any) -> np.ndarray:
     """Any framework's array in memory of its own; floats rounded to float32."""
-    if hasattr(values, "detach"):  # torch's, perhaps on a device
-        values = values.detach().cpu()
-        values = values.float() if values.is_floating_point() else values
-    array = np.asarray(values)
+    try:
+        if hasattr(values, "detach"):  # torch's, perhaps on a device, or sparse
+            values = values.detach().to_dense().cpu()
+            values = values.float() if values.is_floating_point() else values
+        array = np.asarray(values)
+    except Exception as error:
+        raise HarnessError(f"x, y: a {type(values).__name__} is no array ({error}); give arrays of numbers") from error
     return array.astype(np.float32) if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else array.copy()
 
 

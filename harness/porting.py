@@ -53,8 +53,7 @@ def compare(
     The models, optimizers and random states are left as they are. Raises HarnessError for what cannot be compared.
     """
     recipes = _recipe(reference), _recipe(candidate)
-    if steps < 0:
-        raise HarnessError(f"steps is {steps}; give 0 (inference only) or more")
+    _check_counts(steps, batch_size, recipes)
     fed = feeds(recipes, x, y, steps, batch_size, batches, sample_weight)
     kinds = tuple(registry.framework_of(recipe) for recipe in recipes)
     names = [recipe.name or kind for recipe, kind in zip(recipes, kinds, strict=True)]
@@ -70,6 +69,16 @@ def compare(
         for name, kind, recipe, feed in zip(names, kinds, recipes, fed, strict=True)
     ]
     return Tracking((followers[0], followers[1]), parameter_map, steps == 0).to_the_end(max(steps, 1))
+
+
+def _check_counts(steps: Any, batch_size: Any, recipes: tuple[Recipe, Recipe]) -> None:
+    """Refuse what is no count."""
+    counts = [("steps", steps, 0, "0 (inference only) or more"), ("batch_size", batch_size, 1, "at least 1")]
+    counts += [("accumulate", recipe.accumulate, 1, "at least 1") for recipe in recipes]
+    for name, count, least, allowed in counts:
+        whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+        if not (whole and count >= least) and not (name == "batch_size" and count is None):
+            raise HarnessError(f"{name} is {count!r}; it must be an integer, {allowed}")
 
 
 def transfer(reference: Any, candidate: Any, x: Any = None) -> Pairing:

@@ -243,12 +243,28 @@ def test_weights_that_were_never_transferred_can_be() -> None:
         ({"steps": -1}, "steps is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batches": [[100]]}, "index arrays"),
+        ({"batches": [[0.5, 1.0]]}, "index arrays"),
+        ({"batches": ([[0, 1]], [[0, 1, 2]])}, "as many"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"batch_size": 8.0}, "batch_size is 8.0"),
+        ({"x": [[1.0], [1.0, 2.0]]}, "arrays of numbers"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(how: dict[str, Any], words: str) -> None:
     with pytest.raises(HarnessError, match=words) as error:
         _ = compared(trained(network()), trained(network()), **how)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_no_count_or_no_array_is_refused() -> None:
+    import torch
+
+    with pytest.raises(HarnessError, match="accumulate is 0"):
+        _ = compared(trained(network(), accumulate=0), trained(network()))
+    with pytest.raises(HarnessError, match="a TensorDataset is no array"):
+        _ = compared(
+            trained(network()), trained(network()), x=torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+        )
 
 
 def test_what_is_no_model_is_refused() -> None:
