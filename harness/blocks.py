@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -23,22 +23,27 @@ MOST = 100
 Values = Mapping[Precision, np.ndarray]
 
 
-def block_behind(moment: Moment, own: Own, i: int) -> tuple[str, str] | None:
-    """The block that makes quantity i (an activation, or the loss) differ, by its name on either side; equal names: it
-    is the candidate's alone. None where no block explains the difference.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A block by its name on either side (of one that a side lacks, what stands in its place), and what is with it."""
 
-    A block of the reference alone gets the name that the candidate's input to quantity i has.
-    """
-    for names, target, values in islice(_guesses(moment, i), MOST):
+    reference: str
+    candidate: str
+    text: str
+
+
+def block_behind(moment: Moment, own: Own, i: int) -> Block | None:
+    """The block that makes quantity i (an activation, or the loss) differ. None where none explains the difference."""
+    for block, target, values in islice(_guesses(moment, i), MOST):
         if _explains(moment, own, i, target, values):
-            return names
+            return block
     return None
 
 
-def _guesses(moment: Moment, i: int) -> Iterator[tuple[tuple[str, str], str, Values]]:
-    """Names to report, and what the candidate's activation of a name would have to be: right before quantity i the
-    output of a block that it lacks, or the input of one that the reference lacks; further up, what any activation of
-    the reference is in the place of one of the candidate, of those that have no partner."""
+def _guesses(moment: Moment, i: int) -> Iterator[tuple[Block, str, Values]]:
+    """Blocks, and what the candidate's activation of a name would have to be if that is the one: right before quantity
+    i the output of a block that it lacks, or the input of one that the reference lacks; further up, from the first on,
+    what an activation of the reference is in the place of one of the candidate, of those that have no partner."""
     plan, reference, candidate = moment.plan, moment.reference, moment.candidate
     quantity = plan.compared[i]
     partners = {pair.reference: pair for pair in plan.alignment}, {pair.candidate: pair for pair in plan.alignment}
@@ -48,16 +53,19 @@ def _guesses(moment: Moment, i: int) -> Iterator[tuple[tuple[str, str], str, Val
         pair = partners[1][fed[1]]
         for name in free[0]:
             if _shape(reference, name) == _shape(reference, pair.reference):
-                yield (name, pair.candidate), pair.candidate, _seen(moment, name, pair.candidate, pair.view)
+                alone = Block(reference=name, candidate=pair.candidate, text=f"{name} is there in the reference alone")
+                yield alone, pair.candidate, _seen(moment, name, pair.candidate, pair.view)
     if fed[0] is not None:
         pair = partners[0][fed[0]]
         for name in free[1]:
             if _shape(candidate, name) == _shape(candidate, pair.candidate):
-                yield (name, name), name, _seen(moment, pair.reference, name, pair.view)
-    for one in (name for name in behind[0] if name not in partners[0]):
-        for other in (name for name in behind[1] if name not in partners[1]):
+                alone = Block(reference=name, candidate=name, text=f"{name} is there in the candidate alone")
+                yield alone, name, _seen(moment, pair.reference, name, pair.view)
+    for one in (name for name in reversed(behind[0]) if name not in partners[0]):
+        for other in (name for name in reversed(behind[1]) if name not in partners[1]):
             for view in layouts(_shape(reference, one), _shape(candidate, other)):
-                yield (one, other), other, _seen(moment, one, other, view)
+                two = Block(reference=one, candidate=other, text=f"{one} and {other} differ")
+                yield two, other, _seen(moment, one, other, view)
 
 
 def _before(taken: Taken, name: str) -> list[str]:

@@ -67,13 +67,10 @@ def worse(moment: Moment, i: int, measures: Measures) -> Divergence:
 def explained(found: Divergence, moment: Moment, own: Own, i: int) -> Divergence:
     """With what proves a first difference in the forward pass: a block behind it (the place is right before what
     shows it), or a wrong map of the weights."""
-    names = block_behind(moment, own, i)
-    if names is not None:
-        only = names[0] == names[1] or any(pair.candidate == names[1] for pair in moment.plan.alignment)
-        who = "the candidate" if names[0] == names[1] else "the reference"
-        said = f"{names[0]} is there in {who} alone" if only else f"{names[0]} and {names[1]} differ"
-        places = [f"forward:{name.removesuffix('/linear')}" for name in names]
-        return replace(found, place=places[0], candidate_place=places[1], text=f"{said}; {found.text}")
+    block = block_behind(moment, own, i)
+    if block is not None:
+        places = [f"forward:{name.removesuffix('/linear')}" for name in (block.reference, block.candidate)]
+        return replace(found, place=places[0], candidate_place=places[1], text=f"{block.text}; {found.text}")
     if moment.plan.compared[i].kind == "loss":
         return found
     right = remedy(moment, own, i)
