@@ -11,8 +11,9 @@ import numpy as np
 from harness.activations import Aligned, layouts
 from harness.case import PRECISIONS, Precision
 from harness.elsewhere import Moment
-from harness.following import Taken, forced_by, mapped, retake, shown
+from harness.following import Taken, retake, shown
 from harness.judging import K
+from harness.mapping import forced_by, mapped
 from harness.owning import Own
 from harness.recipe import Forced
 from harness.views import View, put

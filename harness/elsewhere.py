@@ -9,8 +9,9 @@ import numpy as np
 
 from harness.case import PRECISIONS, Precision
 from harness.comparing import EPS32, Measures
-from harness.following import Follower, Plan, Taken, forced_by, mapped, parameters_of, retake, shown
+from harness.following import Follower, Plan, Taken, parameters_of, retake, shown
 from harness.judging import K
+from harness.mapping import forced_by, mapped
 from harness.recipe import Batch, State
 
 NEARBY = 2.0**-9

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +14,10 @@ from harness.activations import Aligned
 from harness.case import PRECISIONS, Precision
 from harness.comparing import Measures, compare_tensor, together
 from harness.feeding import Feed
-from harness.judging import K
 from harness.layout import Kind, Layout, Quantity, Shape
 from harness.pairing import Pairing
 from harness.recipe import Batch, Forced, Parameter, Record, State
-from harness.views import Link, Side, View, put, put_gradient, put_value, see, see_gradient, see_value
+from harness.views import Link, Side, View, put, see, see_gradient, see_value
 
 Records = Mapping[Precision, Record]
 States = Mapping[Precision, State]
@@ -132,7 +130,7 @@ def plan_of(
             _of_link("slot", link, slot)
             for slot in shared
             for link in trained
-            if _has_slot(reference.after, slot, link.reference) and _has_slot(candidate.after, slot, link.candidate)
+            if has_slot(reference.after, slot, link.reference) and has_slot(candidate.after, slot, link.candidate)
         ]
         compared += [_of_link("parameter", link) for link in trained]
     compared += [_of_link("buffer", link) for link in pairing.links if link.reference.parameter in buffers]
@@ -152,7 +150,7 @@ def _of_link(kind: Kind, link: Link, slot: str = "") -> Compared:
     )
 
 
-def _has_slot(state: State, slot: str, side: Side) -> bool:
+def has_slot(state: State, slot: str, side: Side) -> bool:
     return all(name in state.slots.get(slot, {}) for name in parameters_of(side))
 
 
@@ -262,13 +260,13 @@ def measures_of(plan: Plan, reference: Taken, candidate: Taken) -> Measures:
     for four in _tensors(plan, reference, candidate):
         columns.append(compare_tensor(*four))
         shapes.append(four[0].shape)
-    return together(_layout_of(plan.compared, shapes), columns)
+    return together(layout_of(plan.compared, shapes), columns)
 
 
 def _tensors(plan: Plan, reference: Taken, candidate: Taken) -> Iterator[list[np.ndarray]]:
     for quantity in plan.compared:
         yield [
-            *(_shown_reference(quantity, reference, precision) for precision in PRECISIONS),
+            *(shown_reference(quantity, reference, precision) for precision in PRECISIONS),
             *(_shown_candidate(quantity, candidate, precision) for precision in PRECISIONS),
         ]
 
@@ -277,10 +275,10 @@ def shown(
     quantity: Compared, reference: Taken, candidate: Taken, precision: Precision = "float64"
 ) -> tuple[np.ndarray, np.ndarray]:
     """A quantity of both sides, in the reference's layout."""
-    return _shown_reference(quantity, reference, precision), _shown_candidate(quantity, candidate, precision)
+    return shown_reference(quantity, reference, precision), _shown_candidate(quantity, candidate, precision)
 
 
-def _shown_reference(quantity: Compared, taken: Taken, precision: Precision) -> np.ndarray:
+def shown_reference(quantity: Compared, taken: Taken, precision: Precision) -> np.ndarray:
     record, before = taken.records[precision], taken.before[precision]
     if quantity.kind == "loss":
         return np.asarray(record.loss)
@@ -305,7 +303,7 @@ def _shown_candidate(quantity: Compared, taken: Taken, precision: Precision) -> 
 def _of_parameters(quantity: Compared, side: Side, record: Record, before: State) -> np.ndarray:
     if quantity.kind == "gradient":
         return _seen_gradient(
-            side, {n: _or_zero(record.gradients.get(n), before.values[n]) for n in parameters_of(side)}
+            side, {n: or_zero(record.gradients.get(n), before.values[n]) for n in parameters_of(side)}
         )
     assert record.after is not None
     if quantity.kind == "slot":
@@ -320,12 +318,12 @@ def _seen_gradient(side: Side, gradients: Mapping[str, np.ndarray]) -> np.ndarra
     return seen
 
 
-def _or_zero(gradient: np.ndarray | None, parameter: np.ndarray) -> np.ndarray:
+def or_zero(gradient: np.ndarray | None, parameter: np.ndarray) -> np.ndarray:
     """No gradient at all (an unused or a frozen parameter) is a gradient of exactly 0."""
     return np.zeros_like(parameter) if gradient is None else gradient
 
 
-def _layout_of(compared: Sequence[Compared], shapes: Sequence[Shape]) -> Layout:
+def layout_of(compared: Sequence[Compared], shapes: Sequence[Shape]) -> Layout:
     """What is compared as a layout, so that measures and judgement read as those of a case do."""
     quantities, start = [], 0
     for quantity, shape in zip(compared, shapes, strict=True):
@@ -346,80 +344,3 @@ def _layout_of(compared: Sequence[Compared], shapes: Sequence[Shape]) -> Layout:
         recorded=start,
         size=start,
     )
-
-
-# --- from one side to the other ---------------------------------------------------------------------------------
-
-
-def mapped(pairing: Pairing, states: States, onto: States, keep: Collection[str] = ()) -> dict[Precision, State]:
-    """The reference's states in the candidate's names and layouts.
-
-    What has no counterpart stays as in `onto`, and so do parameters that began apart and the slots named in `keep`
-    (`slot:parameter`): that they differ is the candidate's own doing.
-    """
-    return {precision: mapped_state(pairing, states[precision], onto[precision], keep) for precision in PRECISIONS}
-
-
-def mapped_state(pairing: Pairing, state: State, onto: State, keep: Collection[str] = ()) -> State:
-    """As `mapped`, one precision."""
-    values = {name: array.copy() for name, array in onto.values.items()}
-    slots = {slot: {name: array.copy() for name, array in of.items()} for slot, of in onto.slots.items()}
-    for link in pairing.links:
-        if link.expected:
-            put_value(link.candidate, values, see_value(link.reference, state.values))
-        for slot, of in slots.items():
-            if f"{slot}:{link.name}" not in keep and _has_slot(onto, slot, link.candidate):
-                canonical = _held(link.reference, state, slot)
-                if canonical is not None:
-                    put_gradient(link.candidate, of, canonical)
-    return State(values=values, slots=slots, count=state.count)
-
-
-def _held(side: Side, state: State, slot: str) -> np.ndarray | None:
-    return see_gradient(side, state.slots.get(slot, {}))
-
-
-def slots_apart(plan: Plan, reference: States, candidate: States) -> set[str]:
-    """Slots (`slot:parameter`) that differ by more than rounding; one that is not there yet is 0."""
-    apart = set()
-    names = dict.fromkeys([*reference["float64"].slots, *candidate["float64"].slots])
-    for slot, link in itertools.product(names, plan.pairing.links):
-        pairs = [
-            [_held(link.reference, reference[p], slot), _held(link.candidate, candidate[p], slot)] for p in PRECISIONS
-        ]
-        if all(one is None and other is None for one, other in pairs):
-            continue
-        shape = see_value(link.reference, reference["float64"].values).shape
-        four = [np.zeros(shape) if s is None else s for s in (pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1])]
-        layout = _layout_of([Compared(kind="slot", name=slot, reference="", candidate="")], [shape])
-        if not together(layout, [compare_tensor(*four)]).ratio[0, 0] <= K:
-            apart.add(f"{slot}:{link.name}")
-    return apart
-
-
-def forced_by(plan: Plan, reference: Taken, candidate: Taken) -> dict[Precision, Forced]:
-    """The reference's activations, cotangents and gradients, for the candidate to compute each block from."""
-    return {precision: _forced(plan, reference, candidate, precision) for precision in PRECISIONS}
-
-
-def _forced(plan: Plan, reference: Taken, candidate: Taken, precision: Precision) -> Forced:
-    own = candidate.records[precision]
-    given: dict[str, dict[str, np.ndarray]] = {"activation": {}, "activation_gradient": {}, "gradient": {}}
-    for quantity in plan.compared:
-        if quantity.kind not in given:
-            continue
-        values = _shown_reference(quantity, reference, precision)
-        if quantity.aligned is not None:
-            of = own.activations if quantity.kind == "activation" else own.cotangents
-            target = np.empty(of[quantity.candidate].shape, values.dtype)
-            put(quantity.aligned.view, target, values)
-            given[quantity.kind][quantity.candidate] = target
-        else:
-            assert quantity.link is not None
-            into = given["gradient"]
-            for name in parameters_of(quantity.link.candidate):
-                into.setdefault(
-                    name, _or_zero(own.gradients.get(name), candidate.before[precision].values[name]).copy()
-                )
-            put_gradient(quantity.link.candidate, into, values)
-    return Forced(activations=given["activation"], cotangents=given["activation_gradient"], gradients=given["gradient"])

@@ -10,7 +10,8 @@ import ml_dtypes
 import numpy as np
 
 from harness.activations import align_activations
-from harness.following import Follower, Plan, States, Taken, forward, mapped_state, parameters_of, plan_of
+from harness.following import Follower, Plan, States, Taken, forward, parameters_of, plan_of
+from harness.mapping import mapped_state
 from harness.pairing import Pairing, pair_parameters
 from harness.recipe import State
 

@@ -11,8 +11,9 @@ import numpy as np
 from harness.alternatives import candidate_maps
 from harness.case import PRECISIONS, Precision
 from harness.elsewhere import Moment
-from harness.following import forced_by, mapped, retake, shown
+from harness.following import retake, shown
 from harness.judging import K
+from harness.mapping import forced_by, mapped
 from harness.owning import Own
 from harness.recipe import Shape, State
 from harness.views import Link, View, describe, put, put_value, see_value

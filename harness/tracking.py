@@ -14,18 +14,7 @@ from harness.comparing import EPS64, Measures
 from harness.comparison import Comparison, Divergence
 from harness.diverging import divergence, explained, worse
 from harness.elsewhere import Moment
-from harness.following import (
-    Follower,
-    Plan,
-    Taken,
-    aside,
-    mapped,
-    measures_of,
-    pulling,
-    slots_apart,
-    states_after,
-    take,
-)
+from harness.following import Follower, Plan, Taken, aside, measures_of, pulling, states_after, take
 from harness.judging import (
     BECAUSE,
     CHAOS,
@@ -40,6 +29,7 @@ from harness.judging import (
     is_null,
     judge,
 )
+from harness.mapping import mapped, slots_apart
 from harness.owning import SILENT, Own, own_errors, persisting
 from harness.planning import left_out, pair_sides, plan_of_step, plan_sides, same_start
 from harness.stability import restless, unstable

@@ -26,6 +26,7 @@ ORDER = (
     {"harness.watching", "harness.loose"},
     {"harness.pairing"},
     {"harness.following", "harness.comparison"},
+    {"harness.mapping"},
     {"harness.elsewhere"},
     {"harness.owning"},
     {"harness.remapping", "harness.stability", "harness.blocks"},
