@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One side of a comparison. The objects are the user's own: they are read and copied, never changed.
+    """One side of a comparison. The objects are the user's own: lent for a call, and the same bits behind it.
 
     model: torch.nn.Module, keras.Model, or a JAX function apply(params, x). params: JAX's pytree of parameters.
     loss: callable(output, target) -> scalar (torch, JAX), or its name or object (Keras; compiled models bring theirs).
@@ -52,7 +52,7 @@ class Parameter:
 
     name: the framework's own (`conv1.weight`, `dense/kernel`). layer: the owner's path, which is also the name of the
     owner's output among a record's activations. op: Dense, Conv, ConvTranspose, DepthwiseConv, BatchNorm, LayerNorm,
-    GroupNorm, RMSNorm, Embedding, SimpleRNN, LSTM, GRU, MultiHeadAttention, PReLU, or "" where unknown.
+    GroupNorm, RMSNorm, SeparableConv, Embedding, SimpleRNN, LSTM, GRU, MultiHeadAttention, PReLU, or "" where unknown.
     role: kernel, bias, recurrent_kernel, recurrent_bias, gamma, beta, moving_mean, moving_variance, embeddings, alpha,
     in_kernel, in_bias (query, key and value stacked), query_kernel, query_bias, key_kernel, ..., out_kernel, out_bias,
     with _reverse behind it for the backward direction of a bidirectional layer, or "" where unknown.
