@@ -211,7 +211,7 @@ class JaxModel:
         factors = {} if weights is None else {"weights": weights}
         if factors and "weights" not in _keywords(self.recipe.loss):
             raise HarnessError("a JAX loss takes example weights as loss(output, target, weights); this one has none")
-        with _blaming("the loss", self.precision):
+        with _blaming("the loss", self.precision, _of_several(output)):
             loss = _scalar("loss", self.recipe.loss(output, target, **factors))
         if self.recipe.penalty is None:
             return loss
@@ -300,15 +300,23 @@ def _keywords(function: Callable[..., Any]) -> set[str]:
 
 
 @contextmanager
-def _blaming(part: str, precision: Precision) -> Iterator[None]:
+def _blaming(part: str, precision: Precision, advice: str = "") -> Iterator[None]:
     try:
         yield
     except HarnessError:
         raise
     except Exception as error:
         said = next(iter(str(error).splitlines()), "")
-        advice = "; where it names float32 itself, let it say x.dtype" if "float32" in str(error) else ""
+        if "float32" in str(error):
+            advice += "; where it names float32 itself, let it say x.dtype"
         raise HarnessError(f"in {precision}, {part} raised {type(error).__name__}: {said}{advice}") from error
+
+
+def _of_several(output: Any) -> str:
+    if not isinstance(output, tuple | list):
+        return ""
+    found = f"apply returned a {type(output).__name__} of {len(output)}"
+    return f"; {found}, and the loss gets it as such: let apply return the output alone, or the loss pick it"
 
 
 def _scalar(part: str, value: Any) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import random
 import sys
 from collections import OrderedDict, deque
@@ -21,11 +20,10 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from tensorflow.python.eager import context
-from tensorflow.python.ops import math_ops
 
+from frameworks.keras_exact import FLOATS, exact
 from harness.case import Precision
 
-_FLOATS = ("bfloat16", "float16", "float32", "float64")
 _CONTAINERS = (OrderedDict, dict, list, set, deque)
 _DTYPE_NAMES = ("_dtype", "dtype", "_compute_dtype", "_variable_dtype")
 _FOREIGN = {*sys.stdlib_module_names, "tensorflow", "numpy", "torch", "jax", "jaxlib", "absl", "google", "pandas"} - {
@@ -39,7 +37,7 @@ class Copy:
     def __init__(self, roots: list[Any], precision: Precision, wide: bool) -> None:
         """wide: the user's model is float64 itself, so that float32 means narrowing all of it."""
         self.precision: Precision = precision
-        self._changed = _FLOATS if precision == "float64" else ("float64",) if wide else ()
+        self._changed = FLOATS if precision == "float64" else ("float64",) if wide else ()
         self._leaves: dict[int, tuple[Any, Any]] = {}
         self._places: list[tuple[Any, Any]] = []
         self._seen: dict[int, Any] = {}
@@ -145,7 +143,7 @@ class Copy:
 
     def _variable(self, variable: tf.Variable) -> tf.Variable:
         dtype = self.dtype(variable.dtype.name)
-        value: Any = variable.numpy().astype(dtype) if dtype in _FLOATS else variable.value()
+        value: Any = variable.numpy().astype(dtype) if dtype in FLOATS else variable.value()
         own: Any = tf.Variable(value, dtype=dtype, trainable=variable.trainable, name=variable.name.partition(":")[0])
         # Keras optimizers find a variable's slots, and its exclusion from weight decay, by this id (keras 3.15:
         # backend/tensorflow/optimizer.py, _var_key).
@@ -164,7 +162,7 @@ class Copy:
 
 def plain(value: Any) -> np.ndarray:
     """In memory of its own; what is stored in less than float32 as float32, for NumPy has no bfloat16."""
-    return np.array(value, np.float32 if value.dtype.name in _FLOATS[:2] else None)
+    return np.array(value, np.float32 if value.dtype.name in FLOATS[:2] else None)
 
 
 TYPED_DIGITS = 12
@@ -246,7 +244,7 @@ def _settings(precision: Precision) -> Iterator[None]:
     tf.config.run_functions_eagerly(True)
     keras.config.disable_traceback_filtering()  # it puts words in front of the user's errors
     try:
-        with _wide_constants() if precision == "float64" else contextlib.nullcontext():
+        with exact() if precision == "float64" else contextlib.nullcontext():
             yield
     finally:
         tf.config.run_functions_eagerly(functions_eager)
@@ -262,68 +260,3 @@ def _settings(precision: Precision) -> Iterator[None]:
         np.random.set_state(states[1])
         if states[2]:
             eager._rng.setstate(states[2])
-
-
-@contextlib.contextmanager
-def _wide_constants() -> Iterator[None]:
-    """What user code and Keras make as float32 through TensorFlow's public names is float64, from the number typed.
-
-    `tf.cast(0.999, "float64")` is 0.9990000128746033, for a Python float becomes a float32 tensor first; with it Adam's
-    bias correction, penalties and schedules would carry float32 in a float64 run. `tf.nn.leaky_relu` keeps its slope in
-    a float32 attribute of the operation.
-    """
-    names = ("cast", "constant", "convert_to_tensor", "zeros", "ones", "zeros_like", "ones_like", "eye", "range")
-    patches = [(tf, name, _wide(getattr(tf, name))) for name in (*names, "one_hot", "sequence_mask")]
-    patches += [(tf.random, name, _wide(getattr(tf.random, name))) for name in ("normal", "uniform")]
-    patches += [(math_ops, "cast", _exact_cast(math_ops.cast)), (tf.nn, "leaky_relu", _leaky_relu)]
-    before = [(module, name, getattr(module, name)) for module, name, _ in patches]
-    try:
-        for module, name, function in patches:
-            setattr(module, name, function)
-        yield
-    finally:
-        for module, name, function in before:
-            setattr(module, name, function)
-
-
-def _wide(function: Callable[..., Any]) -> Callable[..., Any]:
-    signature, exact = inspect.signature(function), function.__name__ == "cast"
-    function = _exact_cast(function) if exact else function
-
-    @functools.wraps(function)
-    def wide(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
-        given.apply_defaults()
-        dtype = given.arguments["dtype"]
-        if dtype is not None and tf.as_dtype(dtype).name in _FLOATS:
-            given.arguments["dtype"] = tf.float64
-        elif dtype is None and not any(tf.is_tensor(value) or _is_keras(value) for value in given.args[:1]):
-            made = function(*given.args, **given.kwargs)
-            if made.dtype != tf.float32:
-                return made
-            given.arguments["dtype"] = tf.float64
-        elif dtype is None and function.__name__ == "one_hot":  # its default is float32
-            given.arguments["dtype"] = tf.float64
-        return function(*given.args, **given.kwargs)
-
-    return wide
-
-
-def _is_keras(value: Any) -> bool:
-    return isinstance(value, keras.Variable | keras.KerasTensor)
-
-
-def _exact_cast(cast: Callable[..., Any]) -> Callable[..., Any]:
-    constant = tf.constant  # the unpatched one
-
-    @functools.wraps(cast)
-    def exact(x: Any, dtype: Any, name: str | None = None) -> Any:
-        if type(x) in (int, float) and tf.as_dtype(dtype).is_floating:
-            return constant(x, dtype)
-        return cast(x, dtype, name)
-
-    return exact
-
-
-def _leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Any:
-    return tf.where(features > 0, features, alpha * features)

@@ -122,7 +122,8 @@ def _unique(name: str, taken: Any, separator: str) -> str:
 
 
 class Recorder:
-    """Floating tensors that layers put out while the model is called, in the order of the calls.
+    """Floating tensors that layers put out while the model is called, in the order of the calls; and those that they
+    are given which no layer put out (`path/input`): what a call of the user's own computed in between.
 
     shown: each as its layer computed it. read: what the later layers read in its place, by the same names; the same
     tensor but where `force(name, own)` answers with another one. outputs: the model's own among `read`, at its first
@@ -144,7 +145,8 @@ class Recorder:
         """Every layer's and functional operation's call is watched; the classes are as they were in the end."""
         layers: Any = keras.layers.Layer
         operations: Any = keras.Operation
-        layer_call, operation_call = layers.__call__, operations.__call__
+        policies: Any = keras.DTypePolicy
+        layer_call, operation_call, convert = layers.__call__, operations.__call__, policies.convert_input
 
         def call_operation(operation: Any, *args: Any, **kwargs: Any) -> Any:
             owner = self._stack[-1][0] if self._stack else self._model
@@ -156,15 +158,21 @@ class Recorder:
         def call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:
             return self._called(layer, layer_call, args, kwargs)
 
+        def convert_input(policy: Any, x: Any, *args: Any) -> Any:
+            converted = convert(policy, x, *args)
+            if id(x) in self._known and converted is not x:  # in mixed precision: not a value of its own
+                self._known[id(converted)] = (converted, self._known[id(x)][1])
+            return converted
+
         wrapped = [layer for layer in self._names.layers if _bends(layer)]
         functions = [vars(layer)["activation"] for layer in wrapped]
-        layers.__call__, operations.__call__ = call_layer, call_operation
+        layers.__call__, operations.__call__, policies.convert_input = call_layer, call_operation, convert_input
         for layer, function in zip(wrapped, functions, strict=True):
             layer.__dict__["activation"] = self._before(layer, function)
         try:
             yield
         finally:
-            layers.__call__, operations.__call__ = layer_call, operation_call
+            layers.__call__, operations.__call__, policies.convert_input = layer_call, operation_call, convert
             for layer, function in zip(wrapped, functions, strict=True):
                 layer.__dict__["activation"] = function
 
@@ -194,6 +202,9 @@ class Recorder:
             )
         above = self._stack[-1][1] if self._stack else ""
         path = self._names.paths.get(id(layer)) or below(above, layer.name)
+        step_by_step = any(isinstance(outer, keras.layers.RNN) for outer, _ in self._stack)  # a cell
+        if not step_by_step:
+            args, kwargs = self._all((args, kwargs), self._input(path))
         self._stack.append((layer, path))
         try:
             outputs = call(layer, *args, **kwargs)
@@ -203,11 +214,16 @@ class Recorder:
         finally:
             _ = self._stack.pop()
         owner = self._stack[-1][0] if self._stack else None
-        if any(isinstance(outer, keras.layers.RNN) for outer, _ in self._stack):
-            return outputs  # a cell, step by step
+        if step_by_step:
+            return outputs
         if isinstance(owner, keras.layers.MultiHeadAttention) and layer is owner._output_dense:
             return outputs  # the attention's own, under its name
         return self._all(outputs, path)
+
+    def _input(self, path: str) -> str:
+        """What a call's own input goes by; a layer of that name keeps it."""
+        name = below(_unique(path, self.shown, "#"), "input")
+        return f"{name}()" if name in self._names.paths.values() else name
 
     def _before(self, layer: keras.Layer, function: Callable[..., Any]) -> Callable[..., Any]:
         def activation(x: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -29,7 +29,7 @@ class Updater:
         self.optimizer, self.tree = optimizer, tree
         fresh = optimizer.init(tree.only(trained))
         flat, self.structure = tree_flatten_with_path(fresh)
-        self.paths, self.leaves = [path for path, _ in flat], [leaf for _, leaf in flat]
+        self.paths, self.leaves = [path for path, _ in flat], [_wide_count(leaf) for _, leaf in flat]
         self.places = slot_places(fresh, tree, list(trained))
         self.numbers: dict[int, list[Any]] = {}
         self.count = 0
@@ -94,9 +94,11 @@ def slot_places(state: Any, tree: Tree, trained: Sequence[str]) -> list[tuple[st
     return places
 
 
-def is_count(path: Path) -> bool:
-    """Whether a leaf of an optax state counts the updates."""
-    return bool(path) and path[-1] == GetAttrKey("count")
+def _wide_count(leaf: Any) -> Any:
+    """A count as int64 where float64 is on: optax makes it int32, of which JAX makes float32 in float64 too (jax 0.10,
+    jax/_src/dtypes.py, to_inexact_dtype): rates and bias corrections computed from it would be rounded."""
+    is_count = np.shape(leaf) == () and getattr(leaf, "dtype", None) == np.int32
+    return leaf.astype(int) if is_count else leaf
 
 
 def _below_field(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from frameworks.pytorch_exact import exact_kernels
 from harness.case import Precision
 
 _FOREIGN = sys.stdlib_module_names | {"_pytest", "jax", "keras", "numpy", "pandas", "pytest", "tensorflow"}
@@ -39,12 +40,14 @@ class Lending:
     """The tensors and the Python state that the roots reach, and one watcher's own values for them.
 
     Tensors (parameters, buffers, constants, optimizer state) keep their identity and swap their data. Attributes,
-    dicts, lists and closure cells keep their identity and swap their contents.
+    dicts, lists and closure cells keep their identity and swap their contents. Scripts keep `training` in C++.
     """
 
-    def __init__(self, roots: Iterable[Any], precision: Precision) -> None:
+    def __init__(self, roots: Sequence[Any], precision: Precision) -> None:
         self.precision: Precision = precision
         self.tensors, self.holders, self.schedules, self.scalers = _reached(roots)
+        modules = [module for root in roots if isinstance(root, nn.Module) for module in root.modules()]
+        self.scripts = [module for module in modules if isinstance(module, torch.jit.ScriptModule)]
         kept = {id(scaler._scale) for scaler in self.scalers}  # torch takes no other type than float32 there
         self.held = [
             Held(_own(tensor, "float32" if id(tensor) in kept else precision), None, tensor.requires_grad)
@@ -61,6 +64,7 @@ class Lending:
         """Within, the user's objects are the watcher's; behind, they are the user's again, bit for bit."""
         contents = [_contents(holder) for holder in self.holders]
         held = [Held(tensor.data, tensor.grad, tensor.requires_grad) for tensor in self.tensors]
+        training = [script.training for script in self.scripts]
         # a graph that the user built before the call must not find its tensors changed in place
         with _unsafe_preserve_version_counter(tuple(self.tensors)), _settings(self.precision):
             try:
@@ -73,6 +77,8 @@ class Lending:
                 self.contents = [_contents(holder) for holder in self.holders]
                 self.held = [Held(tensor.data, tensor.grad, tensor.requires_grad) for tensor in self.tensors]
                 self._hand(held, contents)
+                for script, mode in zip(self.scripts, training, strict=True):
+                    script.training = mode
 
     def _hand(self, held: list[Held], contents: list[Any]) -> None:
         for tensor, (data, grad, requires_grad) in zip(self.tensors, held, strict=True):
@@ -87,10 +93,11 @@ class Lending:
 
 @contextmanager
 def _settings(precision: Precision) -> Iterator[None]:
-    """Default dtype, gradients on, and every random state, put back afterwards."""
+    """Default dtype, kernels, gradients on, and every random state, put back afterwards."""
     default, of_python, of_numpy = torch.get_default_dtype(), random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+    exact = exact_kernels() if precision == "float64" else nullcontext()
+    with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad(), exact:
         try:
             torch.set_default_dtype(_at(precision, default))
             yield

@@ -5,16 +5,14 @@ The user's objects compute, holding a watcher's own values for the time of a cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn, optim
-from torch.nn.parameter import is_lazy
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch import Tensor, nn
 
+from frameworks.pytorch_checking import check, naming
 from frameworks.pytorch_describing import describe, named
 from frameworks.pytorch_lending import Lending
 from frameworks.pytorch_losses import evaluate, single
@@ -27,7 +25,7 @@ from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
 
 def watch(recipe: Recipe, precision: Precision, inference: bool) -> Watch:
     """A model with its loss and optimizer at one precision. Raises HarnessError for what cannot be watched."""
-    _check(recipe, inference)
+    check(recipe, inference)
     return Watch(recipe, precision, inference)
 
 
@@ -111,7 +109,7 @@ class Watch:
                     raise HarnessError(f"the torch model has no activation {unknown[0]!r}; it has {', '.join(tensors)}")
                 reached = [name for name in cotangents if tensors[name].requires_grad]
                 if reached:
-                    with recording.backward(), _naming("the backward pass of the torch model"):
+                    with recording.backward(), naming("the backward pass of the torch model"):
                         given = [like(cotangents[name], tensors[name]) for name in reached]
                         torch.autograd.backward([tensors[name] for name in reached], given)
                 return recording.finish(gradients=self._gradients())
@@ -128,21 +126,21 @@ class Watch:
             _ = self._swap_gradients(None)
         output = self._forward(recording, batch)
         weights = None if batch.weights is None else self._tensors([np.asarray(batch.weights, float)])[0]
-        with _naming("the torch loss"):
+        with naming("the torch loss"):
             loss = evaluate(recipe, output, self._targets(batch), weights)
         if loss.requires_grad:
-            with recording.backward(), _naming("the backward pass of the torch model"):
+            with recording.backward(), naming("the backward pass of the torch model"):
                 loss.backward()
         gradients = self._gradients()
         self._force_gradients(recording.forced)
         if recipe.after_backward:
-            with _naming("after_backward of the torch model"):
+            with naming("after_backward of the torch model"):
                 recipe.after_backward(self.model)
         if optimizer is None or (batch.step + 1) % recipe.accumulate:
             return recording.finish(loss, gradients)
         if recipe.schedule is not None:
             self.rates.move(batch.epoch if recipe.schedule_every == "epoch" else self.count - self.first)
-        with _naming(f"the torch optimizer {type(optimizer).__name__}"):
+        with naming(f"the torch optimizer {type(optimizer).__name__}"):
             optimizer.step()
         self.count += 1
         return recording.finish(loss, gradients, self._state())
@@ -160,7 +158,7 @@ class Watch:
         handle = optimizer.register_step_pre_hook(before_update) if optimizer else None
         inputs, targets = self._tensors(batch.inputs), self._targets(batch)
         try:
-            with recording.forward(inputs), _naming(lambda: f"train_step, torch model at {recording.place()}"):
+            with recording.forward(inputs), naming(lambda: f"train_step, torch model at {recording.place()}"):
                 loss = self.recipe.train_step(single(inputs), single(targets))  # type: ignore[misc]
         finally:
             if handle:
@@ -203,7 +201,7 @@ class Watch:
 
     def _forward(self, recording: Recording, batch: Batch) -> Any:
         inputs = self._tensors(batch.inputs)
-        with recording.forward(inputs), _naming(lambda: f"the torch model at {recording.place()}"):
+        with recording.forward(inputs), naming(lambda: f"the torch model at {recording.place()}", inputs):
             output = self.model(*inputs)
         if runs_whole(self.model):
             recording.whole(output)
@@ -242,54 +240,8 @@ class Watch:
             tensors[name].grad = like(value, tensors[name])
 
 
-# --- what can be watched ----------------------------------------------------------------------------------------
-
-
 def _dtype_of_data(parameters: Sequence[Parameter]) -> torch.dtype:
     """float32, unless all that is trained has one lower dtype: torch multiplies no bfloat16 by float32."""
     floats = [p for p in parameters if not p.buffer and getattr(torch, p.dtype).is_floating_point]
     stored = {p.dtype for p in floats if p.trainable} or {p.dtype for p in floats}
     return getattr(torch, stored.pop()) if len(stored) == 1 and stored <= {"bfloat16", "float16"} else torch.float32
-
-
-def _check(recipe: Recipe, inference: bool) -> None:
-    model, optimizer, schedule = recipe.model, recipe.optimizer, recipe.schedule
-    if not isinstance(model, nn.Module):
-        raise HarnessError(f"the torch model is a {type(model).__name__}; it must be a torch.nn.Module")
-    tensors = named(model)
-    for name, of in tensors.items():
-        if is_lazy(of.tensor):
-            raise HarnessError(f"{name} of the torch model has no shape yet; run the model once on an input")
-        if not of.buffer and not bool(of.tensor.isfinite().all()):
-            raise HarnessError(f"{name} of the torch model holds NaN or infinity; it must be finite: initialise it")
-    devices = sorted({str(of.tensor.device) for of in tensors.values()})
-    if len(devices) > 1:
-        raise HarnessError(f"the torch model lies on {' and '.join(devices)}; move it to one device with model.to()")
-    if inference or optimizer is None:
-        return
-    if not isinstance(optimizer, optim.Optimizer):
-        raise HarnessError(f"the torch optimizer is a {type(optimizer).__name__}; it must be a torch.optim.Optimizer")
-    if not {id(of.tensor) for of in tensors.values()} & {id(tensor) for tensor in moved(optimizer)}:
-        raise HarnessError("the torch optimizer holds none of the model's parameters; make it of model.parameters()")
-    if isinstance(optimizer, optim.LBFGS) and recipe.train_step is None:
-        raise HarnessError("LBFGS evaluates the loss several times in a step; give the loop body as train_step")
-    if isinstance(schedule, ReduceLROnPlateau) or not (
-        schedule is None or callable(schedule) or isinstance(schedule, LRScheduler)
-    ):
-        raise HarnessError(
-            f"schedule is a {type(schedule).__name__}; it must be an lr_scheduler without metrics or a callable "
-            "(count) -> rate; else give the loop body as train_step"
-        )
-
-
-@contextmanager
-def _naming(place: str | Callable[[], str]) -> Iterator[None]:
-    """Errors within become one HarnessError that says where."""
-    try:
-        yield
-    except HarnessError:
-        raise
-    except Exception as error:
-        where = place if isinstance(place, str) else place()
-        lines = str(error).strip().splitlines() or [""]
-        raise HarnessError(f"{where} raised {type(error).__name__}: {lines[0]}") from error

@@ -666,6 +666,10 @@ def nan_params() -> Any:
             r"the loss has shape \(8, 2\); it must be one number",
         ),
         ({"loss": lambda output, target: output @ target}, "in float64, the loss raised TypeError: dot_general"),
+        (
+            {"model": lambda params, x: (mlp(params, x), x.mean())},
+            "the loss raised TypeError: .*; apply returned a tuple of 2, and the loss gets it as such: let apply",
+        ),
         ({"penalty": lambda params: params["in"]}, "the penalty raised KeyError: 'in'"),
         ({"optimizer": "adam"}, "an optax transformation, not a str"),
         ({"optimizer": optax.sgd(0.1), "schedule": lambda count: 0.1}, "put it into optax"),

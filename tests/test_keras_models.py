@@ -288,6 +288,43 @@ def test_float64_has_no_float32_constant() -> None:
     )
 
 
+@pytest.mark.parametrize("pool", [layers.MaxPooling3D, layers.AveragePooling3D])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("order", ["channels_last", "channels_first"])
+def test_pooling_in_three_dimensions_is_float64_too(pool: Any, padding: str, order: str) -> None:
+    """TensorFlow has no such kernel on CPU; its float32 one gives the same to the same elements."""
+    volume = rng.standard_normal((2, 6, 7, 5, 3)).astype(np.float32)
+    layer = pool((2, 3, 2), (1, 2, 2), padding, order, name="pool")
+    model = keras.Sequential([keras.Input((6, 7, 5, 3)), layers.Rescaling(1.5, name="scaled"), layer, layers.Flatten()])
+    model.add(layers.Dense(1))
+    shown = []
+    for precision in PRECISIONS:
+        watched = adapter.watch(Recipe(model=compiled(model, "sgd", "mse")), precision, False)
+        batch = Batch(inputs=(volume.astype(precision),), targets=(np.ones((2, 1), precision),))
+        record = watched.step(batch)
+        assert not watched._eager
+        shown.append(record)
+    single, double = shown
+    for tensors in (single.activations, double.activations):
+        assert tensors["pool"].shape[1:] == layer.compute_output_shape((2, 6, 7, 5, 3))[1:]
+    assert worst(double.activations["pool"], single.activations["pool"]) < 1e-6
+    assert worst(double.cotangents["scaled"], single.cotangents["scaled"]) < 1e-6
+    assert (double.activations["pool"] != double.activations["pool"].astype(np.float32)).any()
+
+
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_pooling_in_three_dimensions_by_tensorflows_own_names(kind: str) -> None:
+    volume = rng.standard_normal((2, 3, 6, 4, 5)).astype(np.float32)
+
+    def call(x: Any) -> Any:
+        first = getattr(tf.nn, f"{kind}_pool3d")(tf.transpose(x, (0, 2, 3, 4, 1)), 2, (1, 2, 1), "SAME")
+        return getattr(tf.nn, f"{kind}_pool")(first, 2, 1, "VALID")
+
+    model = keras.Sequential([keras.Input((3, 6, 4, 5)), layers.Lambda(call, name="pool")])
+    double = adapter.watch(Recipe(model=model), "float64", True).step(Batch(inputs=(volume.astype(np.float64),)))
+    assert worst(double.activations["pool"], call(tf.constant(volume))) < 1e-6
+
+
 def test_activations_and_cotangents_are_those_of_a_plain_tape() -> None:
     model = built(images)
     watched = adapter.watch(Recipe(model=model), "float32", False)

@@ -504,6 +504,23 @@ def test_an_unusual_model_is_promoted_watched_and_restored(name: str) -> None:
         assert_same_records(again.step(batch(step=step)), records[step])
 
 
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("name", ["script", "trace", "script within"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripts_modes_are_restored(name: str, inference: bool) -> None:
+    """A script keeps them in C++, each part its own."""
+    plain = nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3))
+    script = torch.jit.trace(plain, torch.ones(1, 5), check_trace=False) if name == "trace" else torch.jit.script(plain)
+    model = nn.Sequential(script) if name == "script within" else script
+    model.train(not inference)
+    next(iter(script.children())).training = inference
+    modes = [module.training for module in model.modules()]
+    assert len(set(modes)) == 2
+    watch = models.watch(recipe(model), "float64", not inference)
+    _ = watch.step(batch())
+    assert [module.training for module in model.modules()] == modes
+
+
 def test_gradients_are_those_of_the_loss_by_differences() -> None:
     for build in (Unregistered, Mapped, Checkpointed, weight_normed, UNUSUAL["parametrised"], UNUSUAL["encoder"]):
         watch = models.watch(recipe(build(), training=False), "float64", False)
@@ -970,6 +987,10 @@ def poisoned() -> Any:
     return model
 
 
+def exported() -> Any:
+    return torch.export.export(nn.Linear(5, 3), (torch.ones(1, 5),)).module()
+
+
 @pytest.mark.parametrize(
     ("subject", "message"),
     [
@@ -979,12 +1000,47 @@ def poisoned() -> Any:
         (lambda: recipe(optimizer=torch.optim.SGD(nn.Linear(2, 2).parameters())), "none of the model's parameters"),
         (lambda: recipe(optimizer="sgd"), "must be a torch.optim.Optimizer"),
         (lambda: recipe(schedule="cosine"), "must be an lr_scheduler"),
+        (lambda: Recipe(model=nn.Linear(2, 2, device="meta")), "weight of the torch model lies on the meta device"),
+        (lambda: Recipe(model=exported()), "is a torch.export graph, its mode is fixed"),
+        (lambda: Recipe(model=nn.Sequential(exported())), "is a torch.export graph, its mode is fixed"),
+        (lambda: Recipe(model=nn.Linear(2, 2), loss="mse"), r"is callable\(output, target\), such as .*, not 'mse'"),
+        (lambda: recipe(loss=nn.MSELoss), r"such as nn.CrossEntropyLoss\(\), not the class MSELoss"),
     ],
 )
 def test_what_cannot_be_watched_is_told(subject: Callable[[], Recipe], message: str) -> None:
     with pytest.raises(HarnessError, match=message) as raised:
         models.watch(subject(), "float32", False)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "advice"),
+    [
+        (nn.Linear(5, 3), np.ones((6, 5), np.int64), r"x holds int64, most layers take floats: x.astype\('float32'\)"),
+        (nn.Linear(5, 3), np.ones((6, 5), bool), "x holds bool, most layers take floats"),
+        (nn.Conv1d(5, 3, 1), np.ones((6, 5, 2), np.uint8), "x holds uint8, most layers take floats"),
+        (nn.Embedding(5, 3), np.ones((6, 5)), r"x holds float64, an embedding takes integers: x.astype\('int64'\)"),
+    ],
+)
+def test_an_input_of_another_type_is_told_with_what_to_do(layer: nn.Module, x: np.ndarray, advice: str) -> None:
+    watch = models.watch(Recipe(model=nn.Sequential(layer)), "float64", True)
+    with pytest.raises(
+        HarnessError, match=rf"the torch model at 0 \(\w+\) raised RuntimeError: .*; {advice}"
+    ) as raised:
+        _ = watch.step(Batch(inputs=(x,)))
+    assert "\n" not in str(raised.value)
+    with pytest.raises(HarnessError, match="shapes cannot be multiplied") as raised:
+        _ = models.watch(Recipe(model=nn.Linear(5, 3)), "float64", True).step(Batch(inputs=(np.ones((6, 4)),)))
+    assert "x holds" not in str(raised.value)
+
+
+def test_a_dtype_named_in_the_model_is_told_with_what_to_do() -> None:
+    class Named(nn.Linear):
+        def forward(self, input: Any) -> Any:
+            return super().forward(input.to(torch.float32))
+
+    with pytest.raises(HarnessError, match=r"raised RuntimeError: .*; where the model names a dtype itself, let it"):
+        _ = models.watch(recipe(Named(5, 3)), "float64", False).step(batch())
 
 
 def test_a_loss_of_many_numbers_is_told() -> None:
