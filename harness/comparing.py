@@ -93,7 +93,16 @@ def compare_tensor(
     reference32: np.ndarray, reference64: np.ndarray, candidate32: np.ndarray, candidate64: np.ndarray
 ) -> dict[str, np.ndarray]:
     """One tensor of one step, measured, as `together` takes it; all of one shape, in any order of memory."""
-    return _measured(_largest_of_all, reference32, reference64, candidate32, candidate64)
+    four = reference32, reference64, candidate32, candidate64
+    if reference32.size <= BLOCK_NUMBERS:
+        return _measured(_largest_of_all, *four)
+    rows = max(1, BLOCK_NUMBERS * len(reference32) // reference32.size)
+    parts = [
+        _measured(_largest_of_all, *(np.ascontiguousarray(values[first : first + rows]) for values in four))
+        for first in range(0, len(reference32), rows)
+    ]
+    whole = {name: np.max([part[name] for part in parts], axis=0) for name in parts[0]}
+    return {**whole, "same": np.min([part["same"] for part in parts], axis=0)}
 
 
 def together(layout: Layout, columns: Sequence[Mapping[str, np.ndarray]]) -> Measures:

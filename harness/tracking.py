@@ -72,10 +72,9 @@ class Tracking:
             updates = reference.updates or candidate.updates
             moment = Moment(plan=plan, sides=self.sides, step=step, reference=reference, candidate=candidate)
             judgement = self._judge(moment)
-            with aside(self.sides, states):
-                split = self._split_otherwise(moment, judgement)
-            if split:
-                plan = replace(plan, compared=tuple(q for q in plan.compared if q.name not in split))
+            if (split := self._only_cotangents(moment, judgement)).any():
+                with aside(self.sides, states):
+                    plan = self._without_split(moment, judgement, split)
                 moment = replace(moment, plan=plan)
                 judgement = self._judge(moment)
             if _alarmed(plan, judgement):
@@ -137,21 +136,23 @@ class Tracking:
         judgement.mark(only, ROUNDING, "one precision")
         self.apart_by_rounding |= bool(only.any())
 
-    def _split_otherwise(self, moment: Moment, judgement: Judgement) -> set[str]:
-        """Cotangents of values that the two sides use in other ways (a copy here, a second call there): they differ
-        though the forward pass and the gradients of all parameters agree. They are no quantity that both sides have."""
+    def _only_cotangents(self, moment: Moment, judgement: Judgement) -> np.ndarray:
+        """Cotangents that differ where the forward pass and the gradients of all parameters agree."""
         kinds = np.array([quantity.kind for quantity in moment.plan.compared])
         alarms = judgement.verdict[0] == DIFFERENT
-        split = alarms & (kinds == "activation_gradient")
-        agree = not (alarms & np.isin(kinds, ("activation", "loss", "gradient"))).any()
-        if self.own or self.lost or not (agree and split.any() and (kinds == "gradient").any()):
-            return set()
+        apart = (alarms & np.isin(kinds, ("activation", "loss", "gradient"))).any()
+        settled = self.own or self.lost or apart or not (kinds == "gradient").any()
+        return alarms & (kinds == "activation_gradient") & (not settled)
+
+    def _without_split(self, moment: Moment, judgement: Judgement, split: np.ndarray) -> Plan:
+        """The plan without those of the cotangents that belong to values that the two sides use in other ways (a copy
+        here, a second call there): they are no quantity that both sides have."""
         found = np.flatnonzero(persisting(moment, split, judgement.measures)).tolist()
-        names = [moment.plan.compared[i].name for i in found]
+        names = {moment.plan.compared[i].name for i in found}
         if names:
-            said = f"{', '.join(names)} not compared: the two sides use the value in other ways"
+            said = f"{', '.join(sorted(names))} not compared: the two sides use the value in other ways"
             self.notes.append(f"{said}, the gradients of all parameters agree")
-        return set(names)
+        return replace(moment.plan, compared=tuple(q for q in moment.plan.compared if q.name not in names))
 
     def _weigh(self, moment: Moment, judgement: Judgement) -> None:
         """Float32 far worse on one side than on the other is a difference, though float64 agrees."""
