@@ -143,6 +143,8 @@ class Watch:
         with naming(f"the torch optimizer {type(optimizer).__name__}"):
             optimizer.step()
         self.count += 1
+        if recipe.zero_grad and (batch.step + 1) % recipe.accumulate == 0:
+            _ = self._swap_gradients(None)  # the next step would; until then they only take room
         return recording.finish(loss, gradients, self._state())
 
     def _user_step(self, batch: Batch, recording: Recording) -> Record:

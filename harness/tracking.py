@@ -58,7 +58,7 @@ class Tracking:
         plan: Plan | None = None
         updates = False
         for step in range(steps):
-            reference = candidate = None  # the last step's tensors go before this step's come
+            reference = candidate = moment = None  # the last step's tensors go before this step's come
             reference, candidate = (take(side, step, own) for side, own in zip(self.sides, states, strict=True))
             states = [states_after(side, taken) for side, taken in zip(self.sides, (reference, candidate), strict=True)]
             if plan is None:
