@@ -284,6 +284,8 @@ class WatchedKeras:
         return [tf.cast(given[name], v.dtype) if name in given else gradient for v, name, gradient in pairs]
 
     def _apply_now(self, gradients: list[Tensor]) -> None:
+        if not gradients:  # all is frozen: `fit` goes on without an update (keras 3.15, tensorflow/trainer.py)
+            return
         factor = self._optimizer.loss_scale_factor  # `fit` scales the loss by it
         scaled = gradients if factor is None else [None if g is None else g * factor for g in gradients]
         if self._eager:

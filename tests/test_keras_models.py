@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import harness
 from harness.case import PRECISIONS, SGD, Adagrad, Adam, HarnessError, Precision, RMSprop
 from harness.recipe import Batch, Forced, Recipe
 
@@ -662,3 +663,13 @@ def test_errors_say_what_to_do() -> None:
         _ = adapter.watch(Recipe(model=model), "float32", False)
     with pytest.raises(HarnessError, match=r"int is no keras\.Model"):
         _ = adapter.watch(Recipe(model=3), "float32", False)
+
+
+def test_a_model_that_is_frozen_altogether_takes_its_steps() -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, trainable=False)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    x, y = np.ones((8, 4), np.float32), np.ones((8, 3), np.float32)
+    before = [np.array(weight) for weight in model.get_weights()]
+    result = harness.compare(model, model, x, y, steps=2)
+    assert result.verdict == "identical"
+    assert all((now == was).all() for now, was in zip(model.get_weights(), before, strict=True))
