@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from operator import is_
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -192,7 +193,8 @@ def _contents(holder: Any) -> Any:
 def _fill(holder: Any, content: Any) -> None:
     match holder:
         case dict():
-            if list(map(id, holder)) != list(map(id, content)) or any(holder[k] is not content[k] for k in content):
+            same = len(holder) == len(content) and all(map(is_, holder, content))
+            if not (same and all(map(is_, holder.values(), content.values()))):
                 holder.clear()
                 holder.update(content)
         case list():
