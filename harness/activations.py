@@ -67,7 +67,7 @@ def align_activations(
     outputs = _partners(list(zip(reference.outputs, own.outputs, strict=False)), wanted, own.activations)
     partner = {**layers, **{one: other for one, other in outputs.items() if one not in layers}}
     shapes = tuple(dict.fromkeys(values.shape[1:] for values in own.activations.values() if 3 <= values.ndim <= RANK))
-    known: set[str] = set()
+    known: tuple[set[str], set[str]] = (set(), set())
     pairs = _by_value(wanted, own.activations, shapes, layers, outputs, known)
     for _ in range(ROUNDS):
         paired, taken = {pair.reference for pair in pairs}, {pair.candidate for pair in pairs}
@@ -104,13 +104,13 @@ def _by_value(
     shapes: Sequence[Shape],
     layers: Mapping[str, str],
     outputs: Mapping[str, str],
-    known: set[str],
+    known: tuple[set[str], set[str]],
 ) -> list[Aligned]:
     """Pairs that agree: as many as possible in the same order of computation, the closest first, then the others.
 
     Two layers with parameters are no pair if each has another partner, even if the values are crossed; what has a
     partner, a layer or an output of the model, pairs with something else only if that is equal. What was equal to
-    anything once (known; names of the candidate behind a space) pairs with nothing that merely is similar.
+    anything once (known, which grows: names of the reference, of the candidate) pairs with nothing merely similar.
     """
     rows, columns = list(reference), list(candidate)
     moments = [{name: _moments(values) for name, values in side.items()} for side in (reference, candidate)]
@@ -122,9 +122,10 @@ def _by_value(
             if match is not None and match[0] <= (EQUAL if doubtful else SIMILAR):
                 found[i, j] = match
     sure = [ij for ij, (gap, _) in found.items() if gap <= EQUAL]
-    known |= {rows[i] for i, _ in sure} | {f" {columns[j]}" for _, j in sure}
+    known[0].update(rows[i] for i, _ in sure)
+    known[1].update(columns[j] for _, j in sure)
     for i, j in set(found) - set(sure):
-        if rows[i] in known or f" {columns[j]}" in known:
+        if rows[i] in known[0] or columns[j] in known[1]:
             del found[i, j]
     gain = {ij: 1 - math.log10(gap + 1e-17) for ij, (gap, _) in found.items()}
     chosen = _in_order(len(rows), len(columns), gain)

@@ -35,8 +35,16 @@ class Block:
 
 def block_behind(moment: Moment, own: Own, i: int) -> Block | None:
     """The block that makes quantity i (an activation, or the loss) differ. None where none explains the difference."""
+    states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before)
+    forced = forced_by(moment.plan, moment.reference, moment.candidate)
+    batches = moment.sides[1].batches(moment.step)
     for block, target, values in islice(_guesses(moment, i), MOST):
-        if _explains(moment, own, i, target, values):
+        instead: dict[Precision, Forced] = {
+            p: replace(forced[p], activations={**forced[p].activations, target: values[p]}) for p in PRECISIONS
+        }
+        again = retake(moment.sides[1], states, batches, instead)
+        one, other = shown(moment.plan.compared[i], moment.reference, again)
+        if np.abs(one - other).max() <= K * own.measures.budget[0, i]:
             return block
     return None
 
@@ -93,15 +101,3 @@ def _seen(moment: Moment, name: str, target: str, view: View) -> Values:
         found[precision] = np.empty(moment.candidate.records[precision].activations[target].shape, precision)
         put(view, found[precision], moment.reference.records[precision].activations[name])
     return found
-
-
-def _explains(moment: Moment, own: Own, i: int, name: str, values: Values) -> bool:
-    """Whether the difference of quantity i vanishes once the candidate's activation `name` has these values."""
-    forced = forced_by(moment.plan, moment.reference, moment.candidate)
-    instead: dict[Precision, Forced] = {
-        p: replace(forced[p], activations={**forced[p].activations, name: values[p]}) for p in PRECISIONS
-    }
-    states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before)
-    again = retake(moment.sides[1], states, moment.sides[1].batches(moment.step), instead)
-    one, other = shown(moment.plan.compared[i], moment.reference, again)
-    return bool(np.abs(one - other).max() <= K * own.measures.budget[0, i])

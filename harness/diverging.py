@@ -51,12 +51,12 @@ def worse(moment: Moment, i: int, measures: Measures) -> Divergence:
     """A quantity whose float32 is far worse on one side, or not finite there."""
     quantity = moment.plan.compared[i]
     noises = measures.noise_reference[0, i], measures.noise_candidate[0, i]
-    worse = int(not (np.isnan(noises[0]) or noises[0] > noises[1]))
+    bad = int(not (np.isnan(noises[0]) or noises[0] > noises[1]))
     names = [side.name for side in moment.sides]
-    off = f"off by {noises[worse]:.2g}" if np.isfinite(noises[worse]) else "not finite"
+    off = f"off by {noises[bad]:.2g}" if np.isfinite(noises[bad]) else "not finite"
     text = (
-        f"{quantity.name}: the same function in float64, but in float32 {names[worse]} is {off}, {names[1 - worse]} "
-        f"off by {noises[1 - worse]:.2g}, of {measures.size[0, i]:.3g}"
+        f"{quantity.name}: the same function in float64, but in float32 {names[bad]} is {off}, {names[1 - bad]} "
+        f"off by {noises[1 - bad]:.2g}, of {measures.size[0, i]:.3g}"
     )
     places = [_place(moment.plan, i, side) for side in (0, 1)]
     return Divergence(

@@ -17,6 +17,9 @@ from harness.recipe import Batch, State
 NEARBY = 2.0**-9
 """Relative move to another point: far above float32's grain, small against what would change the step."""
 
+SAMPLES = 3
+"""Points nearby at which an alarm is looked at again."""
+
 HAIR = 2.0**-40
 """Relative move that float64 follows and float32 does not."""
 

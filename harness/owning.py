@@ -13,11 +13,9 @@ import numpy as np
 
 from harness.case import PRECISIONS
 from harness.comparing import SHRINK, Measures
-from harness.elsewhere import Moment, fed_alike, nearby, only_float32
+from harness.elsewhere import SAMPLES, Moment, fed_alike, nearby, only_float32
 from harness.following import measures_of, shown
 from harness.judging import K, float32_explains
-
-SAMPLES = 3
 
 GULF = 1e3
 """A ratio d64/budget far above what rounding explains: clean pairs stay below 6, different ones begin at a million."""

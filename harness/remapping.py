@@ -15,7 +15,7 @@ from harness.following import retake, shown
 from harness.judging import K
 from harness.mapping import forced_by, mapped
 from harness.owning import Own
-from harness.recipe import Shape, State
+from harness.recipe import Forced, Shape, State
 from harness.views import Link, View, describe, put, put_value, see_value
 
 MOST = 100
@@ -38,8 +38,9 @@ class Remedy:
 def remedy(moment: Moment, own: Own, i: int) -> Remedy | None:
     """The map of the weights through which activation i, which differs by itself, agrees; None where none is found."""
     before, enough = own.measures.d64[0, i], K * own.measures.budget[0, i]
+    forced = forced_by(moment.plan, moment.reference, moment.candidate)
     for cause, text, edit in islice(_edits(moment, i), MOST):
-        after = _apart(moment, i, edit)
+        after = _apart(moment, i, edit, forced)
         if after <= enough:
             text = f"{text}; mapped so, float64 agrees ({before:.2g} before, {after:.2g} after)"
             return Remedy(cause=cause, text=text, edit=edit)
@@ -96,14 +97,13 @@ def _before_flatten(moment: Moment, i: int) -> tuple[Shape, Shape] | None:
     return None
 
 
-def _apart(moment: Moment, i: int, edit: Edit) -> float:
+def _apart(moment: Moment, i: int, edit: Edit, forced: Mapping[Precision, Forced]) -> float:
     """How far activation i is apart in float64 once the candidate holds the edit's parameters as said."""
     states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before, moment.keep)
     edited: dict[Precision, State] = {
         p: replace(states[p], values=edited_values(edit, moment.reference.before[p].values, states[p].values))
         for p in PRECISIONS
     }
-    forced = forced_by(moment.plan, moment.reference, moment.candidate)
     again = retake(moment.sides[1], edited, moment.sides[1].batches(moment.step), forced)
     one, other = shown(moment.plan.compared[i], moment.reference, again)
     return float(np.abs(one - other).max())

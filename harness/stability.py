@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from harness.comparing import Measures
-from harness.elsewhere import Moment, fed_alike, nearby
+from harness.elsewhere import SAMPLES, Moment, fed_alike, nearby
 from harness.following import Taken, measures_of, retake
 from harness.judging import K, disproportionate, is_null, proportion
-
-SAMPLES = 3
 
 RANDOM = 1e-6
 """Relative change of an activation, when its step is taken again in float64, that no order of summation makes."""
