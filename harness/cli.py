@@ -149,7 +149,11 @@ def compare(
     with _reported_errors():
         if page and not page.parent.is_dir():
             raise HarnessError(f"--html {page}: there is no directory {page.parent}")
-        x, y = _loaded(data or f"{reference.partition(':')[0]}:data", "give --data MODULE:NAME")
+        place = data or f"{reference.partition(':')[0]}:data"
+        pair = _loaded(place, "give --data MODULE:NAME")
+        if not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise HarnessError(f"{place} is a {type(pair).__name__}; it must be a pair (x, y)")
+        x, y = pair
         sides = [
             _loaded(name, "name a model, a harness.side(...) or a function that gives one")
             for name in (reference, candidate)
@@ -180,7 +184,10 @@ def _loaded(place: str, hint: str) -> Any:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise HarnessError(f"{place}: {error}; {hint}") from error
-    return found() if inspect.isfunction(found) else found
+    try:
+        return found() if inspect.isfunction(found) else found
+    except Exception as error:  # the user's own code
+        raise HarnessError(f"{place}() raised {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -167,3 +167,60 @@ i.follow = follow
     assert "planted" in done.stderr
     assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == before
     assert os.listdir(tmp_path) == ["here"]
+
+
+SIDES = """
+import numpy as np, torch, harness
+
+def net(bend=torch.nn.Tanh):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 4), bend(), torch.nn.Linear(4, 2))
+
+def one():
+    model = net()
+    return harness.side(model, loss=torch.nn.MSELoss(), optimizer=torch.optim.SGD(model.parameters(), 0.1))
+
+def other():
+    model = net(torch.nn.Sigmoid)
+    return harness.side(model, loss=torch.nn.MSELoss(), optimizer=torch.optim.SGD(model.parameters(), 0.1))
+
+def broken():
+    raise RuntimeError("no weights here")
+
+data = np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32)
+alone = 3.0
+"""
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> Path:
+    if "pytorch" not in registry.installed():
+        pytest.skip(registry.pip_line("pytorch"))
+    _ = (tmp_path / "sides.py").write_text(SIDES)
+    return tmp_path
+
+
+def test_compare_says_where_and_exits_1(sides: Path) -> None:
+    done = gradparity("compare", "sides:one", "sides:other", "--html", "page.html", cwd=sides)
+    assert done.returncode == 1, done.stderr
+    assert "first divergence: forward:1 at step 0" in done.stdout
+    assert "forward:1" in (sides / "page.html").read_text()
+    again = gradparity("compare", "sides:one", "sides:one", "--json", cwd=sides)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["verdict"] == "identical"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("sides:one nosuch:side", "No module named 'nosuch'"),
+        ("sides:one sides:broken", "sides:broken() raised RuntimeError: no weights here"),
+        ("sides:one sides:other --data sides:alone", "sides:alone is a float; it must be a pair (x, y)"),
+        ("sides:one sides:other --html nowhere/page.html", "there is no directory nowhere"),
+    ],
+)
+def test_compare_refuses_in_one_line(sides: Path, wrong: str, words: str) -> None:
+    done = gradparity("compare", *wrong.split(), cwd=sides)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
