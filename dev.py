@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -20,6 +21,8 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 PINS = ("pyproject.toml", "constraints.txt")
+AXE = "axe-core@4.14.1"
+"""Checks the reports' accessibility in the tests; it comes from npm and is no part of what is installed for users."""
 
 
 def main() -> int:
@@ -35,7 +38,7 @@ def install() -> None:
     """Create .venv and install the project in it, unless that was done for these very pins."""
     if sys.version_info < (3, 11):
         sys.exit(f"gradparity needs Python 3.11 or newer, this is {sys.version.split()[0]}")
-    wanted = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in PINS)).hexdigest()
+    wanted = hashlib.sha256(AXE.encode() + b"".join((ROOT / name).read_bytes() for name in PINS)).hexdigest()
     stamp = ENVIRONMENT / "gradparity-pins"
     if stamp.exists() and stamp.read_text() == wanted:
         return
@@ -44,6 +47,9 @@ def install() -> None:
         venv.create(ENVIRONMENT, with_pip=True)
     pip = [BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.check_call([*pip, "--constraint", ROOT / "constraints.txt", "--editable", f"{ROOT}[all,dev]"])
+    if npm := shutil.which("npm"):
+        options = ["--prefix", ENVIRONMENT, "--no-save", "--no-package-lock", "--ignore-scripts", "--silent"]
+        _ = subprocess.call([npm, "install", *options, AXE])  # without it the tests that need it say so and are skipped
     _ = stamp.write_text(wanted)
 
 

@@ -27,7 +27,8 @@ from harness.convergence import Curve
 from harness.data import DATASETS
 from harness.investigating import Job, pair_up, prepare
 from harness.pair import Pair
-from harness.recording import Recorder, tidy
+from harness.folder import Recorder
+from harness.recording import tidy
 from harness.running import chunks, steps_per_epoch
 from harness.summary import Findings
 from harness.watching import Watched, watch
@@ -41,7 +42,7 @@ PARTS: Parts = {
     "explaining": ("harness.watching:explain",),
     "rows": (f"{__name__}:tidy", f"{__name__}:Findings.observe"),
     "convergence": ("harness.convergence:Curve.observe",),
-    "writing": ("harness.recording:Recorder.add", "harness.recording:Recorder.__exit__"),
+    "writing": ("harness.folder:Recorder.add", "harness.folder:Recorder.__exit__"),
 }
 
 

@@ -7,7 +7,7 @@ import importlib.metadata
 from dataclasses import dataclass
 from typing import cast
 
-from frameworks.protocol import Framework, Models
+from frameworks.protocol import Framework, Functions, Models
 from harness.case import CannotRun, HarnessError
 from harness.recipe import Recipe
 
@@ -15,14 +15,15 @@ from harness.recipe import Recipe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
     """An adapter module, one for users' own models ("" where there is none), the distributions it needs (the first
-    one's version is shown), its extra in pyproject, and the package of its models' classes ("" where models are plain
-    functions of their parameters)."""
+    one's version is shown), its extra in pyproject, the package of its models' classes ("" where models are plain
+    functions of their parameters), and an adapter for users' own functions ("" where they take another's arrays)."""
 
     module: str
     models: str
     packages: tuple[str, ...]
     extra: str
     root: str = ""
+    functions: str = ""
 
 
 FRAMEWORKS: dict[str, Registered] = {
@@ -32,6 +33,7 @@ FRAMEWORKS: dict[str, Registered] = {
         packages=("torch",),
         extra="torch",
         root="torch",
+        functions="frameworks.pytorch_functions",
     ),
     "keras": Registered(
         module="frameworks.keras_tf",
@@ -41,10 +43,18 @@ FRAMEWORKS: dict[str, Registered] = {
         root="keras",
     ),
     "tensorflow": Registered(
-        module="frameworks.tensorflow_graph", models="", packages=("tensorflow",), extra="tensorflow"
+        module="frameworks.tensorflow_graph",
+        models="",
+        packages=("tensorflow",),
+        extra="tensorflow",
+        functions="frameworks.tensorflow_functions",
     ),
     "jax": Registered(
-        module="frameworks.jax_native", models="frameworks.jax_models", packages=("jax", "jaxlib", "optax"), extra="jax"
+        module="frameworks.jax_native",
+        models="frameworks.jax_models",
+        packages=("jax", "jaxlib", "optax"),
+        extra="jax",
+        functions="frameworks.jax_functions",
     ),
 }
 
@@ -102,3 +112,9 @@ def models(name: str) -> Models:
     """Import a framework's adapter for users' own models. Raises CannotRun where it is not installed."""
     require(name)
     return cast(Models, importlib.import_module(FRAMEWORKS[name].models))
+
+
+def functions(name: str) -> Functions:
+    """Import a framework's adapter for users' own functions. Raises CannotRun where it is not installed."""
+    require(name)
+    return cast(Functions, importlib.import_module(FRAMEWORKS[name].functions))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -17,11 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from frameworks.jax_calls import calls_of
+from frameworks.jax_calls import written as written
 from frameworks.jax_trees import is_float, parameters_of, plain, tree_of, write
-from frameworks.jaxpr_recording import evaluate, program_of, tap, wide_casts
+from frameworks.jaxpr_recording import Program, evaluate, program_of, tap, wide_casts
 from frameworks.optax_state import Updater
-from harness.case import HarnessError, Optimizer, Precision
+from harness.calls import Call
+from harness.case import HarnessError, Precision
 from harness.recipe import Batch, Forced, Recipe, Record, State
+from harness.rules import Optimizer
 
 Arrays = Mapping[str, Any]
 
@@ -86,6 +90,13 @@ class JaxModel:
             with _blaming("the optimizer", precision):
                 self.updater = Updater(recipe.optimizer, self.tree, trained) if updates else None
 
+    def rule(self) -> None:
+        """optax's transformations are closures: they do not say what they are."""
+
+    def losses(self, batch: Batch) -> tuple[None, ...]:
+        """A function of the user's own."""
+        return () if self.loss is None else (None,)
+
     def state(self) -> State:
         slots = {PILED: _numpy(self.piled)} if self.piles_up else {}
         if self.updater is None:
@@ -120,13 +131,26 @@ class JaxModel:
             shown, outputs, _, reached, gradients = self._computed(batch, forced or Forced(), cotangents)
         return self._record(shown, outputs, None, reached, gradients, None)
 
+    def calls(self, batch: Batch, names: Sequence[str], forced: Forced | None = None) -> dict[str, Call]:
+        given = {} if forced is None else forced.activations
+        known: dict[Any, Any] = {}
+        shown: dict[str, Any] = {}
+
+        def visit(name: str, own: Any) -> Any:
+            shown[name] = own
+            return jnp.asarray(given[name], own.dtype) if name in given else own
+
+        with self._x64():
+            inputs = self._inputs(batch.inputs)
+            program = self._program(self.values, inputs)
+            arguments = [*(self.values[name] for name in self.tree.arrays), *inputs]
+            _ = evaluate(program, arguments, self.precision, visit, known)
+            return calls_of(program, known, shown, names)
+
     # --- forward and backward -----------------------------------------------------------------------------------
 
     def _computed(self, batch: Batch, forced: Forced, pulled: Arrays | None) -> tuple[Any, ...]:
-        inputs, targets = (
-            tuple(jnp.asarray(a, self.dtype if is_float(a.dtype) else None) for a in arrays)
-            for arrays in (batch.inputs, batch.targets)
-        )
+        inputs, targets = self._inputs(batch.inputs), self._inputs(batch.targets)
         weights = None if batch.weights is None or self.loss is None else jnp.asarray(batch.weights, self.precision)
         pulled = None if pulled is None else self._on_device(pulled)
         arguments = (self.values, inputs, targets, weights, pulled)
@@ -135,6 +159,18 @@ class JaxModel:
             shown = self.compute.eval_shape(*arguments, *given)[0]
             given = (self._given(forced.activations, shown), self._given(forced.cotangents, shown))
         return self.compute(*arguments, *given)
+
+    def _inputs(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
+        return tuple(jnp.asarray(a, self.dtype if is_float(a.dtype) else None) for a in arrays)
+
+    def _program(self, values: Arrays, inputs: tuple[Any, ...]) -> Program:
+        names = list(self.tree.arrays)
+
+        def apply(leaves: list[Any], *x: Any) -> Any:
+            return self.recipe.model(self.tree.filled(dict(zip(names, leaves, strict=True))), *x, **self.options)
+
+        with _blaming("the model", self.precision):
+            return program_of(apply, {name: values[name] for name in names}, inputs, self.layers)
 
     def _given(self, forced: Arrays, shown: Arrays) -> dict[str, tuple[Any, Any]]:
         """For every activation whether a value is forced, and the value."""
@@ -159,12 +195,7 @@ class JaxModel:
         """What a step shows: activations, the names of outputs (as keys, so that jit hands them on), loss, cotangents
         and gradients; the objective is the loss, or the outputs times the cotangents to pull back."""
         names = list(self.tree.arrays)
-
-        def apply(leaves: list[Any], *x: Any) -> Any:
-            return self.recipe.model(self.tree.filled(dict(zip(names, leaves, strict=True))), *x, **self.options)
-
-        with _blaming("the model", self.precision):
-            program = program_of(apply, {name: values[name] for name in names}, inputs, self.layers)
+        program = self._program(values, inputs)
         shapes = {name: value.shape for value, name in program.names.items() if is_float(value.dtype)}
         outputs = [program.names[value] for value in program.outputs]
         for name, value in (pulled or {}).items():

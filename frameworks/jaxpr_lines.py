@@ -49,10 +49,12 @@ class Line:
 
 @dataclass(slots=True, kw_only=True)
 class Opened:
-    """What opening a function's calls gathers: its lines, and which result is the output of which named function."""
+    """What opening a function's calls gathers: its lines, and which result is the output of which named function, with
+    the lines of that call."""
 
     lines: list[Line] = field(default_factory=list)
     functions: dict[Value, str] = field(default_factory=dict)
+    calls: dict[Value, tuple[Line, ...]] = field(default_factory=dict)
 
 
 def open_calls(jaxpr: Any, arguments: Sequence[Value], opened: Opened) -> list[Value]:
@@ -89,6 +91,7 @@ def _open_call(equation: JaxprEqn, reads: tuple[Value, ...], opened: Opened) -> 
     if name and not _parameters(reads):
         made = {value for line in opened.lines[mark:] for value in line.writes}
         opened.functions |= {value: name for value in writes if value in made}
+        opened.calls |= {value: tuple(opened.lines[mark:]) for value in writes if value in made}
     return writes
 
 

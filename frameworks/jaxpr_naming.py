@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from jax.extend.core import JaxprEqn
 
 from frameworks.jax_trees import is_float
-from frameworks.jaxpr_lines import Line, Value, function_name
+from frameworks.jaxpr_lines import Line, Opened, Value, function_name
 
 MOVING = frozenset(
     {
@@ -76,12 +76,13 @@ def _last_of_calls(lines: Sequence[Line], within: Mapping[int, str]) -> dict[int
     return {i: layer if k == 0 else f"{layer}#{k + 1}" for layer, ends in calls.items() for k, i in enumerate(ends)}
 
 
-def name_library_calls(lines: Sequence[Line], functions: dict[Value, str]) -> None:
+def name_library_calls(lines: Sequence[Line], opened: Opened) -> None:
     """jax.nn's softmax, gelu and others leave no call behind: the traceback tells whose last equation it is."""
     for call, run in groupby(lines, lambda line: _library_call(line.equation)):
-        results = [value for line in run if line.data for value in line.writes if is_float(value.dtype)]
-        if call and results:
-            functions.setdefault(results[-1], call[0])
+        whole = tuple(run)
+        results = [value for line in whole if line.data for value in line.writes if is_float(value.dtype)]
+        if call and results and results[-1] not in opened.functions:
+            opened.functions[results[-1]], opened.calls[results[-1]] = call[0], whole
 
 
 def _library_call(equation: JaxprEqn) -> tuple[str, str, int] | None:

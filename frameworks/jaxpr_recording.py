@@ -58,12 +58,16 @@ def wide_casts() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A function traced for arguments of given shapes. names: of the values that are shown, in order of computation."""
+    """A function traced for arguments of given shapes. names: of the values that are shown, in order of computation.
+
+    functions: what named functions put out, by name and with the lines of the call.
+    """
 
     lines: tuple[Line, ...]
     arguments: tuple[Value, ...]
     outputs: tuple[Value, ...]
     names: Mapping[Value, str]
+    functions: Mapping[Value, tuple[str, tuple[Line, ...]]]
     tree: Any
 
 
@@ -81,12 +85,13 @@ def program_of(
     opened = Opened()
     outputs = open_calls(closed, arguments, opened)
     lines = live(opened.lines, outputs)
-    name_library_calls(lines, opened.functions)
+    name_library_calls(lines, opened)
     return Program(
         lines=tuple(lines),
         arguments=tuple(arguments),
         outputs=tuple(outputs),
         names=names_of(lines, outputs, layers, opened.functions),
+        functions={value: (name, opened.calls[value]) for value, name in opened.functions.items()},
         tree=jax.tree_util.tree_structure(shape),
     )
 
@@ -96,12 +101,15 @@ def evaluate(
     arguments: Sequence[Any],
     precision: Precision,
     visit: Callable[[str, Any], Any],
+    known: dict[Value, Any] | None = None,
 ) -> Any:
     """The function's output, where visit(name, value) stands for each shown value in all that follows.
 
+    known: takes every value, as it is read.
     In float64, what was traced in a lower precision is computed in float64, and constants are widened.
     """
-    known = dict(zip(program.arguments, arguments, strict=True))
+    known = {} if known is None else known
+    known.update(zip(program.arguments, arguments, strict=True))
 
     def read(value: Value) -> Any:
         return known[value] if value in known else _widened(value.constant, precision)

@@ -10,9 +10,10 @@ import contextlib
 import functools
 import random
 import sys
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
-from types import CellType, CodeType, FunctionType, MethodType
+from itertools import zip_longest
+from types import CodeType, FunctionType, MethodType
 from typing import Any, cast
 
 import keras
@@ -21,10 +22,11 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 from tensorflow.python.eager import context
 
+from frameworks.holding import Contents, Global, Holders, container_kind, contents_of
 from frameworks.keras_exact import FLOATS, exact
 from harness.case import Precision
 
-_CONTAINERS = (OrderedDict, dict, list, set, deque)
+_tensor = tf.convert_to_tensor  # the unpatched one; what reads rows has gradients of rows
 _DTYPE_NAMES = ("_dtype", "dtype", "_compute_dtype", "_variable_dtype")
 _FOREIGN = {*sys.stdlib_module_names, "tensorflow", "numpy", "torch", "jax", "jaxlib", "absl", "google", "pandas"} - {
     "__main__"
@@ -39,27 +41,27 @@ class Copy:
         self.precision: Precision = precision
         self._changed = FLOATS if precision == "float64" else ("float64",) if wide else ()
         self._leaves: dict[int, tuple[Any, Any]] = {}
-        self._places: list[tuple[Any, Any]] = []
+        self._places: list[tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = []
         self._seen: dict[int, Any] = {}
         self._queue = deque(roots)
         seeds = global_state.get_global_attribute("global_seed_generator")
         self._queue.extend([seeds] if seeds is not None else [])
         while self._queue:
             self._visit(self._queue.popleft())
+        self._holders = Holders([holder for holder, _, _ in self._places])
+        self._contents = Contents(*([place[i] for place in self._places] for i in (1, 2)))
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """The user's objects hold our contents; theirs come back in the end, also after an error."""
-        users = [(place, _read(place)) for place, _ in self._places]
+        users = self._holders.read()
         with _settings(self.precision):
             try:
-                for place, contents in self._places:
-                    _write(place, contents)
+                self._holders.write(self._contents, users)
                 yield
             finally:
-                self._places = [(place, _read(place)) for place, _ in self._places]
-                for place, contents in users:
-                    _write(place, contents)
+                self._contents = self._holders.read()
+                self._holders.write(users, self._contents)
 
     def dtype(self, name: str) -> str:
         """What a dtype of the user's is here."""
@@ -85,10 +87,10 @@ class Copy:
         elif hasattr(kind, "python_function"):  # a tf.function
             self._queue.append(value.python_function)
         else:
-            if _container(value):
+            if container_kind(value):
                 self._hold(value, lambda key, item: self._own(item))
             foreign = kind.__module__.partition(".")[0] in _FOREIGN
-            if hasattr(value, "__dict__") and not isinstance(value, type) and (not foreign or _container(value)):
+            if hasattr(value, "__dict__") and not isinstance(value, type) and (not foreign or container_kind(value)):
                 self._hold(vars(value), self._own_attribute)
                 for base in kind.__mro__:
                     self._queue.extend(member for member in vars(base).values() if _is_code(member))
@@ -102,15 +104,16 @@ class Copy:
                 self._patch(cell, cell.cell_contents)
         self._queue.append(function.__defaults__ or ())
         for name in _names(function.__code__) & function.__globals__.keys():
-            self._patch((function.__globals__, name), function.__globals__[name])
+            self._patch(Global(function.__globals__, name), function.__globals__[name])
 
     def _patch(self, place: Any, value: Any) -> None:
         own = self._own(value)
         if own is not value:
-            self._places.append((place, own))
+            self._places.append((place, (), (own,)))
 
     def _hold(self, place: Any, own: Callable[[Any, Any], Any]) -> None:
-        self._places.append((place, [(key, own(key, value)) for key, value in _read(place)]))
+        keys, values = contents_of(place)
+        self._places.append((place, keys, tuple(own(key, value) for key, value in zip_longest(keys, values))))
 
     def _own_attribute(self, name: str, value: Any) -> Any:
         return self.dtype(value) if name in _DTYPE_NAMES and isinstance(value, str) else self._own(value)
@@ -165,6 +168,13 @@ def plain(value: Any) -> np.ndarray:
     return np.array(value, np.float32 if value.dtype.name in FLOATS[:2] else None)
 
 
+def seen(value: Any) -> np.ndarray:
+    """A variable's or tensor's values, read-only and without a copy where NumPy has the type: TensorFlow writes into no
+    memory that somebody else holds (tensorflow 2.21, core/kernels/training_op_helpers.h, PrepareToUpdateVariable)."""
+    tensor: Any = value if isinstance(value, tf.Tensor) else _tensor(value)
+    return plain(tensor.numpy()) if tensor.dtype.name in FLOATS[:2] else np.asarray(memoryview(tensor))
+
+
 TYPED_DIGITS = 12
 """Nobody types more digits of a rate; a rounded one has 16 or 17."""
 
@@ -180,40 +190,6 @@ def shortest(number: Any) -> float:
 def _is_code(member: Any) -> bool:
     kinds = FunctionType | property | staticmethod | classmethod
     return isinstance(member, kinds) or hasattr(type(member), "python_function")
-
-
-def _container(value: Any) -> Any:
-    return next((kind for kind in _CONTAINERS if issubclass(type(value), kind)), None)
-
-
-def _read(place: Any) -> Any:
-    """The contents of a dict, list, set, closure cell or (globals, name), read behind any subclass's back."""
-    if type(place) is dict:  # almost all of them
-        return list(place.items())
-    if isinstance(place, CellType):
-        return place.cell_contents
-    if isinstance(place, tuple):
-        return place[0][place[1]]
-    kind = _container(place)
-    return list(kind.items(place)) if issubclass(kind, dict) else [(None, item) for item in kind.__iter__(place)]
-
-
-def _write(place: Any, contents: Any) -> None:
-    if type(place) is dict:
-        place.clear()
-        place.update(contents)
-    elif isinstance(place, CellType):
-        place.cell_contents = contents
-    elif isinstance(place, tuple):
-        place[0][place[1]] = contents
-    else:
-        kind: Any = _container(place)
-        kind.clear(place)
-        for key, item in contents:
-            if issubclass(kind, dict):
-                kind.__setitem__(place, key, item)
-            else:
-                getattr(kind, "add" if kind is set else "append")(place, item)
 
 
 def _names(code: CodeType) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -11,11 +12,18 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
 
-from frameworks.keras_copies import Copy, plain
+from frameworks.keras_calls import calls_of
+from frameworks.keras_copies import Copy, plain, seen
+from frameworks.keras_objectives import read_compiled
 from frameworks.keras_optimizers import Slots, rule_of, typed_rate
 from frameworks.keras_recording import Names, Recorder, Tensor
-from harness.case import HarnessError, Optimizer, Precision
+from frameworks.keras_rules import read_rule
+from frameworks.keras_writing import written as written
+from harness.calls import Call
+from harness.case import HarnessError, Precision
+from harness.objectives import Loss
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
+from harness.rules import Optimizer, Rule
 
 _Arrays = Mapping[str, np.ndarray]
 
@@ -63,6 +71,30 @@ class WatchedKeras:
         self._eager = bool(getattr(self._model, "run_eagerly", False)) or self._own_step is not None
         self._update = tf.function(self._apply, autograph=False)
 
+    def rule(self) -> Rule | None:
+        """From gradients to updates, by the weights' names."""
+        with self._context():
+            read = None if self._optimizer is None else read_rule(self._optimizer, self._recipe, self._model)
+            if read is None:
+                return None
+            names = {variable.path: name for name, variable in self._names.variables.items()}
+            scopes = {kind: tuple(names[path] for path in getattr(read, kind)) for kind in ("decayed", "trained")}
+            return replace(read, first_position=0, **scopes)
+
+    def losses(self, batch: Batch) -> tuple[Loss | None, ...]:
+        """The compiled losses, with their weights."""
+        compiled = getattr(self._model, "_compile_loss", None)
+        if compiled is None or self._inference or self._own_step is not None:
+            return ()
+        with self._context():
+            return read_compiled(compiled, self._fused(batch), self._recipe.class_weight, batch.targets)
+
+    def _fused(self, batch: Batch) -> list[bool]:
+        """Whether each output carries the logits from which Keras takes an entropy."""
+        recorder = Recorder(self._names, self._model, None)
+        predicted = self._predicted(recorder, [tf.constant(value) for value in batch.inputs])
+        return [getattr(tensor, "_keras_logits", None) is not None for tensor in keras.tree.flatten(predicted)]
+
     def state(self) -> State:
         """A copy of the present state. Weights and slots in their own layout; `count` counts calls of the optimizer."""
         with self._context():
@@ -90,15 +122,29 @@ class WatchedKeras:
             if not updates:
                 return record
             self._apply_now(self._replaced(piled, forced))
-            return _record(shown, record.gradients, self._state())
+            return replace(record, after=self._state())
 
     def pull_back(self, batch: Batch, cotangents: _Arrays, forced: Forced | None = None) -> Record:
         """Forward, and the product of the outputs' Jacobian with their cotangents; the state stays as it is."""
         with self._context():
-            buffers = {p.name: _array(self._names.variables[p.name]) for p in self.parameters if p.buffer}
+            buffers = {p.name: seen(self._names.variables[p.name]) for p in self.parameters if p.buffer}
             shown = self._shown(batch, cotangents, forced)
             _write(self._names.variables, buffers)
             return _record({**shown, "loss": None}, self._gradients(shown["gradients"]), None)
+
+    def calls(self, batch: Batch, names: Sequence[str], forced: Forced | None = None) -> dict[str, Call]:
+        """The blocks that show these activations, in the mode of `pull_back`; the state stays as it is."""
+        given = {} if forced is None else forced.activations
+
+        def predict(observe: Callable[[Any, Any, Any, Any], None]) -> Recorder:
+            force = lambda name, own: _forced(own, None if name not in given else tf.constant(given[name]), None)  # noqa: E731
+            recorder = self._recorder = Recorder(self._names, self._model, force, observe)
+            _ = self._predicted(recorder, [tf.constant(value) for value in batch.inputs])
+            return recorder
+
+        with self._context():
+            inside = lambda: self._recorder and self._recorder.inside()  # noqa: E731
+            return calls_of(self._names, self._model, predict, inside, names)
 
     @contextlib.contextmanager
     def _context(self) -> Iterator[None]:
@@ -133,7 +179,7 @@ class WatchedKeras:
         return optimizer
 
     def _state(self) -> State:
-        values = {name: _array(variable) for name, variable in self._names.variables.items()}
+        values = {name: seen(variable) for name, variable in self._names.variables.items()}
         return State(values=values, **(self._slots.state() if self._slots else {}))
 
     # --- forward and backward ------------------------------------------------------------------------------------
@@ -266,7 +312,7 @@ class WatchedKeras:
         names = {id(variable): name for name, variable in self._names.variables.items()}
         given = {names[id(v)]: g for v, g in zip(self._trained, found, strict=False)}
         wanted = [parameter.name for parameter in self.parameters if not parameter.buffer] if found else []
-        return {name: None if (gradient := given.get(name)) is None else _array(gradient) for name in wanted}
+        return {name: None if (gradient := given.get(name)) is None else seen(gradient) for name in wanted}
 
     def _pile(self, gradients: list[Tensor], step: int) -> list[Tensor]:
         """The gradients with those of earlier steps that no update has used; a step taken again starts as before."""
@@ -431,17 +477,13 @@ def _switched(own: Tensor, value: tuple[Tensor, Tensor], cotangent: tuple[Tensor
 def _record(shown: Mapping[str, Any], gradients: Mapping[str, np.ndarray | None], after: State | None) -> Record:
     found = zip(shown["names"], shown["cotangents"], strict=True)
     return Record(
-        activations=dict(zip(shown["names"], map(_array, shown["activations"]), strict=True)),
+        activations=dict(zip(shown["names"], map(seen, shown["activations"]), strict=True)),
         outputs=tuple(shown["outputs"]),
-        loss=None if shown["loss"] is None else _array(shown["loss"]),
-        cotangents={name: _array(value) for name, value in found if value is not None},
+        loss=None if shown["loss"] is None else seen(shown["loss"]),
+        cotangents={name: seen(value) for name, value in found if value is not None},
         gradients=gradients,
         after=after,
     )
-
-
-def _array(value: Any) -> np.ndarray:
-    return plain(tf.convert_to_tensor(value).numpy())  # what reads rows has gradients of rows
 
 
 @contextlib.contextmanager

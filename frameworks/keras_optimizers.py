@@ -9,25 +9,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from frameworks.keras_copies import plain, shortest
-from harness.case import SGD, Adagrad, Adam, HarnessError, Optimizer, RMSprop
-from harness.conventions import KERAS
+from frameworks.keras_copies import seen, shortest
+from frameworks.keras_rules import is_plain, read_optimizer
+from harness.case import HarnessError
 from harness.recipe import Recipe, State
+from harness.rules import Optimizer
 
 _MOMENTS = {"_momentums": "m", "_velocities": "v", "_velocity_hats": "v_max"}
 _CANONICAL: Mapping[str, Mapping[str, str]] = {
     "SGD": {"momentums": "velocity"},
-    "RMSprop": {"_velocities": "mean_square", "_momentums": "velocity"},
+    "RMSprop": {"_velocities": "mean_square", "_average_gradients": "mean", "_momentums": "velocity"},
     "Adagrad": {"_accumulators": "accumulator"},
+    "Adadelta": {"_accumulated_grads": "mean_square", "_accumulated_delta_vars": "mean_square_step"},
+    "Lion": {"_momentums": "m"},
     **dict.fromkeys(("Adam", "AdamW", "Nadam", "Lamb"), _MOMENTS),
 }
 # keras 3.15: SGD adds up -rate * gradient, RMSprop +rate * increment; torch keeps the rate outside.
 _UNITS = {("SGD", "velocity"): -1.0, ("RMSprop", "velocity"): 1.0}
-_BEYOND = (
-    *("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor", "gradient_accumulation_steps"),
-    *("use_ema", "amsgrad", "centered", "_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"),
-)
-_KNOWN = ("SGD", "Adagrad", "RMSprop", "Adam", "AdamW")
 
 
 class Slots:
@@ -54,7 +52,7 @@ class Slots:
         """The fields `slots` and `count` of a State."""
         self._raw = {key: pair for key, pair in self._raw.items() if pair[0]() is not None}
         slots = {
-            slot: {name: self._canonical(slot, plain(variable.numpy())) for name, variable in owned.items()}
+            slot: {name: self._canonical(slot, seen(variable)) for name, variable in owned.items()}
             for slot, owned in self._slots.items()
         }
         return {"slots": slots, "count": int(self._optimizer._iterations.numpy())}
@@ -97,46 +95,12 @@ def typed_rate(optimizer: Any) -> None:
 def rule_of(optimizer: Any, recipe: Recipe, model: keras.Model) -> Optimizer | None:
     """The update rule in the reference's terms, or None where it has none.
 
-    Clipping, AMSGrad, centering, averages, schedules, accumulation, exclusions from weight decay and constraints have
-    none, nor has any other class.
+    Nor is there one behind clipping, schedules, accumulation, exclusions from weight decay or constraints.
     """
-    kind = type(optimizer).__name__
-    if optimizer is None or type(optimizer) is not getattr(keras.optimizers, kind, None) or kind not in _KNOWN:
+    plain = recipe.schedule is None and recipe.accumulate == 1 and recipe.zero_grad and not recipe.train_step
+    if not plain or optimizer is None or any(v.constraint is not None for v in model.trainable_variables):
         return None
-    switched = (
-        "clipnorm",
-        "clipvalue",
-        "global_clipnorm",
-        "use_ema",
-        "loss_scale_factor",
-        "gradient_accumulation_steps",
-    )
-    excluded = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
-    plain = not any(getattr(optimizer, name, None) for name in (*switched, *excluded, "amsgrad", "centered"))
-    plain = plain and isinstance(optimizer._learning_rate, keras.Variable)
-    plain = plain and recipe.schedule is None and recipe.accumulate == 1 and recipe.zero_grad
-    if not plain or recipe.train_step or any(v.constraint is not None for v in model.trainable_variables):
-        return None
-    rate = shortest(np.float32(optimizer._learning_rate.numpy()))
-    decay, momentum = float(optimizer.weight_decay or 0.0), float(getattr(optimizer, "momentum", 0.0))
-    if kind == "SGD":
-        nesterov = bool(optimizer.nesterov)
-        return SGD(learning_rate=rate, momentum=momentum, nesterov=nesterov, weight_decay=decay, **_of("SGD"))
-    if kind in ("Adagrad", "RMSprop") and decay:
-        return None
-    epsilon: dict[str, Any] = {"epsilon": float(optimizer.epsilon)}
-    if kind == "Adagrad":
-        start = float(optimizer.initial_accumulator_value)
-        return Adagrad(learning_rate=rate, **{**_of("Adagrad"), **epsilon, "initial_accumulator": start})
-    if kind == "RMSprop":
-        rho = float(optimizer.rho)
-        return RMSprop(learning_rate=rate, rho=rho, momentum=momentum, **{**_of("RMSprop"), **epsilon})
-    betas: dict[str, Any] = {"beta_1": float(optimizer.beta_1), "beta_2": float(optimizer.beta_2)}
-    return Adam(learning_rate=rate, weight_decay=decay, **{**_of("Adam"), **epsilon, **betas})
-
-
-def _of(kind: str) -> dict[str, Any]:
-    return dict(KERAS[kind])
+    return read_optimizer(optimizer) if is_plain(optimizer) else None
 
 
 def _is_variable(value: Any) -> bool:

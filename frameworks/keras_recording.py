@@ -127,15 +127,23 @@ class Recorder:
 
     shown: each as its layer computed it. read: what the later layers read in its place, by the same names; the same
     tensor but where `force(name, own)` answers with another one. outputs: the model's own among `read`, at its first
-    call. failed: the innermost layer that raised.
+    call. failed: the innermost layer that raised. observe(layer, operation or function, args,
+    kwargs, own result) is told of every call, inner ones first; of a layer with an activation also what that is given.
     """
 
-    def __init__(self, names: Names, model: keras.Model, force: Callable[[str, Tensor], Tensor] | None) -> None:
+    def __init__(
+        self,
+        names: Names,
+        model: keras.Model,
+        force: Callable[[str, Tensor], Tensor] | None,
+        observe: Callable[[Any, Any, Any, Any], None] | None = None,
+    ) -> None:
         self.shown: dict[str, Tensor] = {}
         self.read: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
         self.failed = ""
-        self._names, self._model, self._force = names, model, force
+        self._names, self._model, self._force, self._observe = names, model, force, observe
+        self._given: dict[int, tuple[Any, Any]] = {}
         self._known: dict[int, tuple[Tensor, str]] = {}
         self._stack: list[Any] = []
         self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
@@ -146,7 +154,15 @@ class Recorder:
         layers: Any = keras.layers.Layer
         operations: Any = keras.Operation
         policies: Any = keras.DTypePolicy
-        layer_call, operation_call, convert = layers.__call__, operations.__call__, policies.convert_input
+        layer_call, perform, convert = layers.__call__, operations.__call__, policies.convert_input
+
+        def operation_call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._observe is None or any(isinstance(outer, keras.layers.RNN) for outer, _ in self._stack[:-1]):
+                return perform(operation, *args, **kwargs)
+            self._given[id(operation)] = args, kwargs
+            result = perform(operation, *args, **kwargs)
+            self._observe(operation, args, kwargs, result)
+            return result
 
         def call_operation(operation: Any, *args: Any, **kwargs: Any) -> Any:
             owner = self._stack[-1][0] if self._stack else self._model
@@ -172,9 +188,17 @@ class Recorder:
         try:
             yield
         finally:
-            layers.__call__, operations.__call__, policies.convert_input = layer_call, operation_call, convert
+            layers.__call__, operations.__call__, policies.convert_input = layer_call, perform, convert
             for layer, function in zip(wrapped, functions, strict=True):
                 layer.__dict__["activation"] = function
+
+    def inside(self) -> Any:
+        """The innermost layer that is being called."""
+        return self._stack[-1][0] if self._stack else self._model
+
+    def knows(self, tensor: Tensor) -> bool:
+        """Whether a tensor is shown, or an input of the model."""
+        return id(tensor) in self._known
 
     def ignore(self, tensors: Any) -> None:
         """The model's inputs are no layer's output."""
@@ -227,9 +251,14 @@ class Recorder:
 
     def _before(self, layer: keras.Layer, function: Callable[..., Any]) -> Callable[..., Any]:
         def activation(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if self._stack and self._stack[-1][0] is layer:
-                x = self._show(below(self._stack[-1][1], "linear"), x)
-            return function(x, *args, **kwargs)
+            if not self._stack or self._stack[-1][0] is not layer:
+                return function(x, *args, **kwargs)
+            own, x = x, self._show(below(self._stack[-1][1], "linear"), x)
+            result = function(x, *args, **kwargs)
+            if self._observe is not None:
+                self._observe(layer, *self._given[id(layer)], own)
+                self._observe(function, (x, *args), kwargs, result)
+            return result
 
         return activation
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from harness.case import Case, Optimizer, Precision
+from harness.calls import Call
+from harness.case import Case, Precision
 from harness.conventions import Conventions
+from harness.objectives import Loss
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
+from harness.rules import Optimizer, Rule
 
 
 class Stepper(Protocol):
@@ -62,6 +65,16 @@ class Watched(Protocol):
     """The update rule as the reference knows it, conventions filled in; None for one that it does not know, with
     clipping, or with anything else between gradient and update."""
 
+    def rule(self) -> Rule | None:
+        """From gradients to updates, by the parameters' names, as far as it can be read (user code between them is left
+        out, so that only what the rule reproduces is to be believed); None for an optimizer that is not known."""
+        ...
+
+    def losses(self, batch: Batch) -> Sequence[Loss | None]:
+        """The loss of each output, without penalties; None for one that is not known, () where there is none. To be
+        asked behind the first step."""
+        ...
+
     def state(self) -> State:
         """A copy of the present state."""
         ...
@@ -78,6 +91,11 @@ class Watched(Protocol):
         """Forward, and the vector-Jacobian product of the outputs (by name) with the given cotangents; no update."""
         ...
 
+    def calls(self, batch: Batch, names: Sequence[str], forced: Forced | None = None) -> Mapping[str, Call]:
+        """The blocks of a forward pass that show the activations named, by activation; forced as in `step`; the state
+        stays as it is."""
+        ...
+
 
 class Models(Protocol):
     """A framework's adapter module for users' own models."""
@@ -92,4 +110,63 @@ class Models(Protocol):
 
     def assign(self, recipe: Recipe, values: Mapping[str, np.ndarray]) -> None:
         """Write parameters and buffers by name into the user's own model: the one call that changes it."""
+        ...
+
+    def written(self, op: Any, fields: Sequence[str]) -> str:
+        """How a user of this framework writes an op with these fields, for advice:
+        `nn.BatchNorm2d(eps=0.001, momentum=0.1)`; "" where it has none."""
+        ...
+
+
+Arrays = tuple[np.ndarray, ...]
+
+Pullback = Callable[[Arrays], tuple[np.ndarray | None, ...]]
+"""From a cotangent for each output to a gradient for each input, None where the framework gives none; may be called
+again. Complex numbers by torch's convention: the change of the loss is Re(conj(gradient) dx)."""
+
+
+class Differentiable(Protocol):
+    """A user's function, seen through NumPy arrays, which it is given as they are: float32 stays float32.
+
+    Arrays may be handed over without a copy, and are not to be changed afterwards.
+    """
+
+    strided: bool
+    """Whether the function sees the memory layout of the arrays that it is given."""
+
+    def value(self, xs: Arrays) -> Arrays:
+        """The outputs."""
+        ...
+
+    def apply(self, other: Callable[..., Any], arrays: Arrays) -> tuple[np.ndarray | None, ...]:
+        """What another function gives for such arrays as this one is given; it may return NumPy arrays, or None."""
+        ...
+
+    def pull(self, xs: Arrays) -> tuple[Arrays, Pullback]:
+        """The outputs as they are under differentiation, and the vector-Jacobian product."""
+        ...
+
+    def push(self, xs: Arrays, ds: Arrays) -> Arrays | None:
+        """The Jacobian-vector product by forward mode (ds of integer inputs is ignored); None where not offered."""
+        ...
+
+    def gradient(self, count: int) -> Differentiable | None:
+        """The function of count inputs and then a cotangent for each output whose values are the gradients of the
+        floating inputs, zero for None; for second order. None where it is not offered."""
+        ...
+
+
+class Functions(Protocol):
+    """A framework's adapter module for users' own functions."""
+
+    def owns(self, value: Any) -> bool:
+        """Whether a value is this framework's array."""
+        ...
+
+    def plain(self, value: Any) -> np.ndarray:
+        """An array's values."""
+        ...
+
+    def differentiable(self, f: Callable[..., Any], inputs: Sequence[Any]) -> Differentiable:
+        """f, run where its inputs are."""
         ...

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from operator import is_
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from frameworks.holding import Holders, contents_of
 from frameworks.pytorch_exact import exact_kernels
 from harness.case import Precision
 
@@ -46,7 +46,8 @@ class Lending:
 
     def __init__(self, roots: Sequence[Any], precision: Precision) -> None:
         self.precision: Precision = precision
-        self.tensors, self.holders, self.schedules, self.scalers = _reached(roots)
+        self.tensors, holders, self.schedules, self.scalers = _reached(roots)
+        self.holders = Holders(holders)
         modules = [module for root in roots if isinstance(root, nn.Module) for module in root.modules()]
         self.scripts = [module for module in modules if isinstance(module, torch.jit.ScriptModule)]
         kept = {id(scaler._scale) for scaler in self.scalers}  # torch takes no other type than float32 there
@@ -54,7 +55,7 @@ class Lending:
             Held(_own(tensor, "float32" if id(tensor) in kept else precision), None, tensor.requires_grad)
             for tensor in self.tensors
         ]
-        self.contents = [_contents(holder) for holder in self.holders]
+        self.contents = self.holders.read()
 
     def loss_scale(self) -> float:
         """What the user's own step multiplies its loss by, so that float16 can hold the cotangents."""
@@ -63,33 +64,33 @@ class Lending:
     @contextmanager
     def lent(self) -> Iterator[None]:
         """Within, the user's objects are the watcher's; behind, they are the user's again, bit for bit."""
-        contents = [_contents(holder) for holder in self.holders]
+        contents = self.holders.read()
         held = [Held(tensor.data, tensor.grad, tensor.requires_grad) for tensor in self.tensors]
         training = [script.training for script in self.scripts]
         # a graph that the user built before the call must not find its tensors changed in place
         with _unsafe_preserve_version_counter(tuple(self.tensors)), _settings(self.precision):
             try:
-                self._hand(self.held, self.contents)
+                self._hand(self.held)
+                self.holders.write(self.contents, contents)
                 yield
             finally:
                 for tensor in self.tensors:
                     if tensor.grad_fn is not None:  # changed in place by what has a gradient
                         tensor.detach_()
-                self.contents = [_contents(holder) for holder in self.holders]
+                self.contents = self.holders.read()
                 self.held = [Held(tensor.data, tensor.grad, tensor.requires_grad) for tensor in self.tensors]
-                self._hand(held, contents)
+                self._hand(held)
+                self.holders.write(contents, self.contents)
                 for script, mode in zip(self.scripts, training, strict=True):
                     script.training = mode
 
-    def _hand(self, held: list[Held], contents: list[Any]) -> None:
+    def _hand(self, held: list[Held]) -> None:
         for tensor, (data, grad, requires_grad) in zip(self.tensors, held, strict=True):
             tensor.grad = None  # torch compares its type with the data's
             tensor.data = data
             tensor.grad = grad
             if tensor.requires_grad != requires_grad:
                 tensor.requires_grad_(requires_grad)
-        for holder, content in zip(self.holders, contents, strict=True):
-            _fill(holder, content)
 
 
 @contextmanager
@@ -148,7 +149,7 @@ def _parts(thing: Any) -> list[Any]:
         case list() | tuple() | set() | frozenset():
             return list(thing)
         case CellType():
-            return [part for content in _contents(thing) for part in (content, _state(content))]
+            return [part for content in contents_of(thing)[1] for part in (content, _state(content))]
         case FunctionType():
             named = [thing.__globals__.get(name) for name in thing.__code__.co_names]
             shared = [
@@ -176,28 +177,3 @@ def _state(thing: Any) -> dict[str, Any] | None:
     if type(thing).__module__.partition(".")[0] in _FOREIGN:
         return None
     return getattr(thing, "__dict__", None)
-
-
-def _contents(holder: Any) -> Any:
-    match holder:
-        case dict():
-            return dict(holder)
-        case list():
-            return list(holder)
-    try:
-        return [holder.cell_contents]
-    except ValueError:  # a name not yet bound
-        return []
-
-
-def _fill(holder: Any, content: Any) -> None:
-    match holder:
-        case dict():
-            same = len(holder) == len(content) and all(map(is_, holder, content))
-            if not (same and all(map(is_, holder.values(), content.values()))):
-                holder.clear()
-                holder.update(content)
-        case list():
-            holder[:] = content
-        case _ if content:
-            holder.cell_contents = content[0]

@@ -5,22 +5,31 @@ The user's objects compute, holding a watcher's own values for the time of a cal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from frameworks.pytorch_calls import Reader
 from frameworks.pytorch_checking import check, naming
 from frameworks.pytorch_describing import describe, named
 from frameworks.pytorch_lending import Lending
 from frameworks.pytorch_losses import evaluate, single
+from frameworks.pytorch_objectives import read_recipe_loss
 from frameworks.pytorch_recording import Recording, runs_whole
+from frameworks.pytorch_rules import read_rule
 from frameworks.pytorch_tensors import array, like
 from frameworks.pytorch_updating import Rates, counts, load_slots, moved, slots, update_rule
+from frameworks.pytorch_writing import written as written
+from harness.calls import Call
 from harness.case import HarnessError, Precision
+from harness.objectives import Loss
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
+from harness.rules import Rule
 
 
 def watch(recipe: Recipe, precision: Precision, inference: bool) -> Watch:
@@ -64,6 +73,19 @@ class Watch:
         self.rates = Rates(recipe, self.lending.schedules)
         self.found: dict[int, tuple[list[Tensor | None], Any]] = {}
 
+    def rule(self) -> Rule | None:
+        with self.lending.lent():
+            names = {tensor: name for name, tensor in named_tensors(self.model).items()}
+            bare = replace(self.recipe, after_backward=None)
+            return read_rule(bare, names) or read_rule(replace(bare, schedule=None), names)
+
+    def losses(self, batch: Batch) -> tuple[Loss | None, ...]:
+        if self.recipe.loss is None or self.inference:
+            return ()
+        with self.lending.lent():
+            targets = self._targets(batch)
+            return (read_recipe_loss(self.recipe, targets[0] if targets else None, batch.weights is not None),)
+
     def state(self) -> State:
         with self.lending.lent():
             return self._state()
@@ -96,10 +118,9 @@ class Watch:
             _ = torch.manual_seed(self.taken[step])
 
     def pull_back(self, batch: Batch, cotangents: Mapping[str, np.ndarray], forced: Forced | None = None) -> Record:
-        with self.lending.lent():
+        with self.lending.lent(), self._buffers_kept():
             self._set_mode()
             recording = Recording(self.model, forced or Forced())
-            buffers = [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
             piled = self._swap_gradients(None)
             try:
                 self._forward(recording, batch)
@@ -115,8 +136,17 @@ class Watch:
                 return recording.finish(gradients=self._gradients())
             finally:
                 _ = self._swap_gradients(piled)
-                for buffer, value in buffers:
-                    buffer.data.copy_(value)
+
+    def calls(self, batch: Batch, names: Sequence[str], forced: Forced | None = None) -> dict[str, Call]:
+        with self.lending.lent(), self._buffers_kept():
+            self._set_mode()
+            reader = Reader(self.model, names)
+            recording = Recording(self.model, forced or Forced(), observe=reader.look)
+            self._forward(recording, batch)
+            entries = recording.entries()
+            found = {name: reader.call(entries[name]) for name in names if name in entries}
+            recording.finish()
+            return found
 
     # --- one step -----------------------------------------------------------------------------------------------
 
@@ -176,6 +206,15 @@ class Watch:
 
     def _trains(self) -> bool:
         return self.recipe.loss is not None or self.recipe.train_step is not None
+
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        buffers = [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
+        try:
+            yield
+        finally:
+            for buffer, value in buffers:
+                buffer.data.copy_(value)
 
     def _set_mode(self) -> None:
         """A model in training mode keeps its parts' own flags: the user may have frozen some."""

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,11 @@ _BACKWARD = (Tensor.backward, torch.autograd.backward)
 _UNRECORDED = ("data", "grad")
 _OPERATOR = re.compile(r"^[ir](?=(?:add|sub|mul|div|truediv|matmul|pow|floordiv|mod)$)")
 
+Observe = Callable[[str, Any, Any, Any], Any]
+"""Called with the path of the module being run, the function that it is about to call, args and kwargs."""
+Looks = list[tuple[Any, Any]]
+"""What an observer returned for each function in order, with the function's result."""
+
 
 @dataclass(slots=True)
 class Frame:
@@ -31,11 +36,15 @@ class Frame:
     path: str
     module: nn.Module
     opaque: bool
+    looks: Looks = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Entry:
-    """A recorded tensor: its value, and the tensor that later code reads (another one where it is forced)."""
+    """A recorded tensor: its value, and the tensor that later code reads (another one where it is forced).
+
+    sources: the function or module (or a function and the module that returned its result) that it is the output of.
+    """
 
     name: str
     value: np.ndarray
@@ -44,6 +53,7 @@ class Entry:
     frame: Frame | None
     hooked: bool = False
     cotangent: np.ndarray | None = None
+    sources: list[tuple[Any, Looks]] = field(default_factory=list)
 
 
 class Replaced(torch.autograd.Function):
@@ -61,9 +71,11 @@ class Replaced(torch.autograd.Function):
 class Recording(TorchFunctionMode):
     """One step's recording: what runs in the model within `forward`, and what flows back within `backward`."""
 
-    def __init__(self, model: nn.Module, forced: Forced, loss_scale: float = 1.0) -> None:
+    def __init__(
+        self, model: nn.Module, forced: Forced, loss_scale: float = 1.0, observe: Observe | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.forced, self.loss_scale = model, forced, loss_scale
+        self.model, self.forced, self.loss_scale, self.observe = model, forced, loss_scale, observe
         self.losses: list[Tensor] = []
         self._outputs: list[Entry] = []
         self._handles: list[RemovableHandle] = []
@@ -147,6 +159,9 @@ class Recording(TorchFunctionMode):
         """By name, as later code reads them."""
         return {entry.name: entry.read for entry in self._entries}
 
+    def entries(self) -> Mapping[str, Entry]:
+        return {entry.name: entry for entry in self._entries}
+
     def place(self) -> str:
         """The innermost module being run, for a message."""
         frame = self._stack[-1] if self._stack else Frame(type(self.model).__name__, self.model, False)
@@ -177,8 +192,10 @@ class Recording(TorchFunctionMode):
         entry = self._known.get(key(tensor))
         if entry is None and (is_root or key(tensor) not in self._known):
             entry = self._record(name, tensor, None)
+            entry.sources.append((frame.module, frame.looks))
         elif entry is not None and entry.frame is frame and (not is_root or _holds(frame.module)):
             entry.name, entry.frame = self._unique(name), None
+            entry.sources.append((frame.module, frame.looks))
             self._force(entry)
         if entry is None:
             return tensor
@@ -195,9 +212,13 @@ class Recording(TorchFunctionMode):
             self.losses += [roots] if isinstance(roots, Tensor) else roots
             with self.backward():
                 return func(*args, **kwargs)
-        result = func(*args, **kwargs)
         frame = self._stack[-1] if self._recording and self._stack else None
-        base = _function_name(func)
+        look = self.observe(frame.path, func, args, kwargs) if self.observe and frame else None
+        result = func(*args, **kwargs)
+        looks = [] if look is None else [(look, result)]
+        if frame:
+            frame.looks += looks
+        base = function_name(func)
         if frame is None or frame.opaque or base in _UNRECORDED or not tensors_in((args, kwargs)):
             return result
         if frame.module is not self.model:
@@ -206,8 +227,8 @@ class Recording(TorchFunctionMode):
             base += "()"
         with self._paused():
             if func is Tensor.__setitem__:
-                return self._assigned(frame, base, args[0])
-            return self._results(result, partial(self._result, frame, base, self._number(base, result)))
+                return self._assigned(frame, base, args[0], (func, looks))
+            return self._results(result, partial(self._result, frame, self._number(base, result), (func, looks)))
 
     def _number(self, base: str, result: Any) -> str:
         """`base`, or `base#2`, ...: counted only where there is something to record."""
@@ -216,16 +237,19 @@ class Recording(TorchFunctionMode):
         self._calls[base] += 1
         return base if self._calls[base] == 1 else f"{base}#{self._calls[base]}"
 
-    def _result(self, frame: Frame, base: str, name: str, position: int, tensor: Tensor) -> Tensor:
+    def _result(self, frame: Frame, name: str, source: tuple[Any, Looks], position: int, tensor: Tensor) -> Tensor:
         if not self._is_new(tensor):
             return tensor
-        return self._record(f"{name}.{position}" if position else name, tensor, frame).read
+        entry = self._record(f"{name}.{position}" if position else name, tensor, frame)
+        entry.sources.append(source)
+        return entry.read
 
-    def _assigned(self, frame: Frame, base: str, target: Tensor) -> None:
+    def _assigned(self, frame: Frame, base: str, target: Tensor, source: tuple[Any, Looks]) -> None:
         """`target[index] = value` returns nothing, so a forced value goes into the target itself."""
         name = self._number(base, target)
         if self._is_new(target):
             entry = self._record(name, target, frame)
+            entry.sources.append(source)
             if entry.read is not target:
                 target.copy_(entry.read)
                 self._known[key(target)] = entry
@@ -267,8 +291,8 @@ class Recording(TorchFunctionMode):
             self._handles.append(entry.own.register_hook(partial(self._cotangent, entry)))
             entry.hooked = True
 
-    def _cotangent(self, entry: Entry, cotangent: Tensor) -> Tensor | None:
-        if not self._in_backward:
+    def _cotangent(self, entry: Entry, cotangent: Tensor | None) -> Tensor | None:
+        if not self._in_backward or cotangent is None:  # of an unused part of several outputs torch says None
             return None
         value = array(cotangent) / np.float32(self.loss_scale)
         entry.cotangent = value if entry.cotangent is None else entry.cotangent + value
@@ -277,9 +301,11 @@ class Recording(TorchFunctionMode):
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
+        """What the recorder itself computes is not the model's, and does not come by this mode."""
         self._recording = False
         try:
-            yield
+            with torch._C.DisableTorchFunction():
+                yield
         finally:
             self._recording = True
 
@@ -308,15 +334,20 @@ def runs_whole(model: nn.Module) -> bool:
 
 
 def _frame(model: nn.Module, path: str, module: nn.Module) -> Frame:
-    of_torch = str(getattr(module.forward, "__module__", "")).startswith("torch.")
-    return Frame(path or type(model).__name__, module, of_torch and not any(True for _ in module.children()))
+    is_opaque = of_torch(module) and not any(True for _ in module.children())
+    return Frame(path or type(model).__name__, module, is_opaque)
+
+
+def of_torch(module: nn.Module) -> bool:
+    """torch's own, or computing as torch's own does."""
+    return str(getattr(module.forward, "__module__", "")).startswith("torch.")
 
 
 def _holds(module: nn.Module) -> bool:
     return any(True for _ in (*module.parameters(recurse=False), *module.buffers(recurse=False)))
 
 
-def _function_name(func: Any) -> str:
+def function_name(func: Any) -> str:
     """`relu` for relu, relu_ and F.relu; `add` for +, +=; `T` for the property."""
     name = getattr(func, "__name__", type(func).__name__)
     if name in ("__get__", "__set__"):

@@ -1,6 +1,6 @@
 """A torch optimizer in the harness's words: its update rule, its slots, and the rates that a schedule gives it.
 
-Source: torch 2.13, torch/optim/{sgd,adagrad,rmsprop,adam,adamw,lr_scheduler}.py.
+Source: torch 2.13, torch/optim/{sgd,adagrad,adadelta,rmsprop,adam,adamax,nadam,lr_scheduler}.py.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ import torch
 from torch import Tensor, optim
 from torch.optim.lr_scheduler import LRScheduler
 
+from frameworks.pytorch_rules import read_optimizer
 from frameworks.pytorch_tensors import array
-from harness.case import SGD, Adagrad, Adam, Optimizer, RMSprop
-from harness.conventions import TORCH
 from harness.recipe import Recipe, State
+from harness.rules import Optimizer
 
 _MOMENTS = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "v_max"}
 _SLOTS: dict[type[optim.Optimizer], Mapping[str, str]] = {
     optim.SGD: {"momentum_buffer": "velocity"},
     optim.Adagrad: {"sum": "accumulator"},
-    optim.RMSprop: {"square_avg": "mean_square", "momentum_buffer": "velocity"},
-    **{kind: _MOMENTS for kind in (optim.Adam, optim.NAdam, optim.RAdam, optim.Adamax)},
+    optim.Adadelta: {"square_avg": "mean_square", "acc_delta": "mean_square_step"},
+    optim.RMSprop: {"square_avg": "mean_square", "grad_avg": "mean", "momentum_buffer": "velocity"},
+    optim.Adamax: {"exp_avg": "m", "exp_inf": "u"},
+    **{kind: _MOMENTS for kind in (optim.Adam, optim.NAdam, optim.RAdam)},
 }
 
 
@@ -150,59 +152,6 @@ class Rates:
 
 def update_rule(recipe: Recipe) -> Optimizer | None:
     """The optimizer as the reference knows it, or None where it, or what comes before it, is none that it knows."""
-    optimizer = recipe.optimizer
-    if optimizer is None or recipe.schedule or recipe.after_backward or recipe.train_step:
+    if recipe.optimizer is None or recipe.schedule or recipe.after_backward or recipe.train_step:
         return None
-    settings = [{name: _plain(value) for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
-    if any(group != settings[0] for group in settings) or settings[0].get("maximize"):
-        return None
-    return _rule(type(optimizer), settings[0])
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Tensor():
-            return value.item()
-        case tuple() | list():
-            return tuple(map(_plain, value))
-    return value
-
-
-def _rule(kind: type[optim.Optimizer], group: Mapping[str, Any]) -> Optimizer | None:
-    lr = float(group["lr"])
-    if kind is optim.SGD and not group["dampening"]:
-        return SGD(
-            learning_rate=lr,
-            momentum=float(group["momentum"]),
-            nesterov=group["nesterov"],
-            velocity=TORCH["SGD"]["velocity"],
-            weight_decay=float(group["weight_decay"]),
-            decay=TORCH["SGD"]["decay"],
-        )
-    if kind is optim.Adagrad and not group["lr_decay"] and not group["weight_decay"]:
-        return Adagrad(
-            learning_rate=lr,
-            initial_accumulator=group["initial_accumulator_value"],
-            epsilon=group["eps"],
-            epsilon_placement=TORCH["Adagrad"]["epsilon_placement"],
-        )
-    if kind is optim.RMSprop and not group["centered"] and not group["weight_decay"]:
-        return RMSprop(
-            learning_rate=lr,
-            rho=group["alpha"],
-            momentum=float(group["momentum"]),
-            epsilon=group["eps"],
-            epsilon_placement=TORCH["RMSprop"]["epsilon_placement"],
-            velocity=TORCH["RMSprop"]["velocity"],
-        )
-    if kind in (optim.Adam, optim.AdamW) and not group["amsgrad"]:
-        return Adam(
-            learning_rate=lr,
-            beta_1=group["betas"][0],
-            beta_2=group["betas"][1],
-            epsilon=group["eps"],
-            epsilon_placement=TORCH["Adam"]["epsilon_placement"],
-            weight_decay=float(group["weight_decay"]),
-            decay="decoupled" if kind is optim.AdamW or group.get("decoupled_weight_decay") else "coupled",
-        )
-    return None
+    return read_optimizer(recipe.optimizer)

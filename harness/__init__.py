@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from harness.comparison import Comparison as Comparison
     from harness.data import Data as Data
     from harness.explanation import explain_case as explain_case
+    from harness.gradients.checks import assert_gradient as assert_gradient
+    from harness.gradients.checks import check_gradient as check_gradient
     from harness.investigating import Result as Result
     from harness.investigating import investigate as investigate
     from harness.porting import compare as compare
     from harness.porting import side as side
     from harness.porting import transfer as transfer
+    from harness.report.frames import read_report as read_report
 
 _HOMES = {
     "CASES": "harness.cases",
@@ -25,9 +28,12 @@ _HOMES = {
     "Data": "harness.data",
     "HarnessError": "harness.case",
     "Result": "harness.investigating",
+    "assert_gradient": "harness.gradients.checks",
+    "check_gradient": "harness.gradients.checks",
     "compare": "harness.porting",
     "explain_case": "harness.explanation",
     "investigate": "harness.investigating",
+    "read_report": "harness.report.frames",
     "side": "harness.porting",
     "transfer": "harness.porting",
 }

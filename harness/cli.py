@@ -48,8 +48,18 @@ def main() -> None:
 @click.option("--frameworks", metavar="NAMES", help="Comma-separated; all installed ones by default.")
 @click.option("--steps", type=click.IntRange(min=1), help="Parameter updates, instead of each case's own number.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to write; reports/runs/DATE by default.")
+@click.option(
+    "--tensorboard", type=click.Path(path_type=Path), help="Folder for the curves as TensorBoard's event files."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
-def run(names: tuple[str, ...], frameworks: str | None, steps: int | None, out: Path | None, as_json: bool) -> None:
+def run(
+    names: tuple[str, ...],
+    frameworks: str | None,
+    steps: int | None,
+    out: Path | None,
+    tensorboard: Path | None,
+    as_json: bool,
+) -> None:
     """Train CASEs in the reference and in every framework, judge every quantity of every step, write the reports.
 
     Without CASE: the tutorial network in its three batching modes. `gradparity list` shows the cases.
@@ -69,7 +79,17 @@ def run(names: tuple[str, ...], frameworks: str | None, steps: int | None, out: 
             result = investigate(
                 *cases, frameworks=chosen, steps=steps, out=folder, progress=progress, command=_command()
             )
-        _show(result, as_json)
+        if tensorboard:
+            from harness.report.events import write_events
+            from harness.report.reading import header_of
+
+            _ = write_events(result.convergence, tensorboard, header_of(folder)["created"])
+        if as_json:
+            click.echo(json.dumps(_plain(result), indent=1))
+        else:
+            from harness.terminal import show_result
+
+            show_result(result)
         sys.exit(result.exit_code)
 
 
@@ -78,15 +98,16 @@ def list_() -> None:
     """Show the cases and the frameworks, with installed versions or the line that installs them."""
     with _reported_errors():
         import frameworks as registry
+        from harness import terminal
         from harness.cases import CASES, DEFAULT_CASES
 
-        console = _console()
-        table = _table("case", "mode", "steps", "what it trains")
+        console = terminal.console()
+        table = terminal.table("case", "mode", "steps", "what it trains")
         for case in CASES.values():
             mark = "*" if case.name in DEFAULT_CASES else ""
             table.add_row(case.name + mark, case.batching.mode, str(case.steps), case.summary)
         console.print(table, "* run when no case is named\n")
-        table = _table("framework", "installed")
+        table = terminal.table("framework", "installed")
         for name in registry.FRAMEWORKS:
             found = registry.versions(name)
             words = ", ".join(f"{package} {version}" for package, version in found.items())
@@ -110,9 +131,11 @@ def explain(name: str, frameworks: str | None) -> None:
             from harness.explanation import BACKPROPAGATION, GRADIENT_DESCENT, explain_case
 
             lines = explain_case(case, chosen)
-        console = _console()
+        from harness import terminal
+
+        console = terminal.console()
         console.print(f"{case.name}: {case.summary}\n\n{BACKPROPAGATION}\n\n{GRADIENT_DESCENT}\n")
-        table = _table("quantity", "formula", "shape", "norm", *chosen)
+        table = terminal.table("quantity", "formula", "shape", "norm", *chosen)
         for line in lines:
             shape = "x".join(map(str, line.shape)) or "-"
             agreement = [line.agreement[framework] for framework in chosen]
@@ -130,6 +153,7 @@ def explain(name: str, frameworks: str | None) -> None:
 @click.option("--steps", type=click.IntRange(min=0), default=1, show_default=True, help="0: inference only.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="All examples by default.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write one self-contained page.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder to write: frames, header and page.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON on stdout.")
 def compare(
     reference: str,
@@ -138,6 +162,7 @@ def compare(
     steps: int,
     batch_size: int | None,
     page: Path | None,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Train two models side by side and say where they first differ.
@@ -163,8 +188,42 @@ def compare(
         result = compared(sides[0], sides[1], x, y, steps=steps, batch_size=batch_size)
         if page:
             _ = result.to_html(page)
-        click.echo(json.dumps(result.as_json(), indent=1) if as_json else str(result))
+        if out:
+            _ = result.save(out)
+        if as_json:
+            click.echo(json.dumps(result.as_json(), indent=1))
+        else:
+            from harness.terminal import show_comparison
+
+            show_comparison(result)
         sys.exit(result.exit_code)
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--frame", type=click.Path(path_type=Path), help="Write the tidy frame: .parquet .csv .md .json .tex")
+@click.option("--convergence", type=click.Path(path_type=Path), help="Write the convergence frame, likewise.")
+@click.option("--summary", type=click.Path(path_type=Path), help="Write a row per case and framework, likewise.")
+@click.option("--query", metavar="EXPRESSION", help="Rows of the tidy frame to write: \"verdict == 'different'\"")
+def report(folder: Path, frame: Path | None, convergence: Path | None, summary: Path | None, query: str | None) -> None:
+    """Rebuild the pages of the run folder DIR, or of all run folders in DIR with an index of them.
+
+    Reads what the runs wrote and runs no framework.
+    """
+    from harness.case import HarnessError
+
+    with _reported_errors():
+        from harness.report.frames import write_frames
+        from harness.report.writing import write_reports
+
+        try:
+            written = write_reports(folder)
+            if frame or convergence or summary:
+                written += write_frames(folder, frame=frame, convergence=convergence, summary=summary, query=query)
+        except (ValueError, OSError) as error:
+            raise HarnessError(str(error)) from error
+        for path in written:
+            click.echo(path)
 
 
 # --- what the commands share ------------------------------------------------------------------------------------
@@ -260,55 +319,10 @@ def _progress(console: Console, frameworks: int, cases: list[Any], steps: int | 
         yield advance
 
 
-def _show(result: Result, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(_plain(result), indent=1))
-        return
-    console = _console()
-    table = _table(
-        "case", "framework", "mode", "verdict", "worst quantity", "ratio", "digits", "loss", "accuracy", "time/step"
-    )
-    for row in result.summary.to_dict("records"):
-        because = f" ({row['because']})" if row["because"] else ""
-        table.add_row(
-            *(row["case"], row["framework"], row["mode"], row["verdict"] + because, row["worst"]),
-            *(f"{row['ratio']:.2g}", f"{row['digits']:.1f}", f"{row['final_loss']:.4g}"),
-            "-" if row["accuracy"] != row["accuracy"] else f"{row['accuracy']:.3f}",
-            f"{row['seconds_per_step'] * 1e6:.0f} us",
-        )
-    console.print(table)
-    for row in result.summary.to_dict("records"):
-        who = f"{row['case']} in {row['framework']}"
-        if row["end_point"] != "still moving":
-            console.print(f"{who}: ends at {row['end_point']}")
-        if row["first_divergence"]:
-            console.print(f"{who}: {row['first_divergence']['text']}")
-        for note in row["notes"]:
-            console.print(f"{who}: {note}")
-    for case, reasons in result.skipped.items():
-        for framework, reason in reasons.items():
-            console.print(f"{case} in {framework}: skipped, {reason}")
-    console.print(f"{result.verdict}; report: {result.folder}/report.html")
-
-
 def _plain(result: Result) -> dict[str, Any]:
     header = json.loads((result.folder / "run.json").read_text(encoding="utf-8")) if result.folder else {}
     skipped = {name: dict(reasons) for name, reasons in result.skipped.items() if reasons}
     return {"verdict": result.verdict, "folder": str(result.folder), "skipped": skipped, "summary": header["summary"]}
-
-
-def _console() -> Console:
-    """Tables are as wide as they need to be when piped and fit the terminal otherwise; brackets are no markup."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
-
-
-def _table(*columns: str) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _command() -> str:

@@ -10,7 +10,8 @@ All in the max norm per tensor and step. With S one side, R the reference and C 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +26,13 @@ BLOCK_NUMBERS = 2**16
 """Numbers of a row compared at a time: both sides' in both precisions, and a difference, fit a second-level cache."""
 SHRINK = 2.0**-29  # eps64 / eps32: by how much going to float64 shrinks every rounding difference
 UNDERFLOW = float(np.finfo(np.float32).tiny)  # noise below it is not seen: numbers are flushed to 0, or lose digits
+
+SMALL = 2**14
+"""A tensor of so many numbers at most costs less to copy beside others than to measure by itself."""
+FLOATS = np.dtype("float32"), np.dtype("float64"), np.dtype("float32"), np.dtype("float64")
+
+Parts = tuple[np.ndarray, ...]
+"""A tensor, or two whose difference it is, so that a large one is never held."""
 
 Largest = Callable[[np.ndarray], np.ndarray]
 """The largest entry of each quantity, (steps, quantities)."""
@@ -89,20 +97,64 @@ def compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
     return Measures(layout=layout, **{name: np.concatenate([getattr(b, name) for b in blocks]) for name in arrays})
 
 
-def compare_tensor(
-    reference32: np.ndarray, reference64: np.ndarray, candidate32: np.ndarray, candidate64: np.ndarray
-) -> dict[str, np.ndarray]:
-    """One tensor of one step, measured, as `together` takes it; all of one shape, in any order of memory."""
-    four = reference32, reference64, candidate32, candidate64
-    if reference32.size <= BLOCK_NUMBERS:
-        return _measured(_largest_of_all, *four)
-    rows = max(1, BLOCK_NUMBERS * len(reference32) // reference32.size)
-    parts = [
-        _measured(_largest_of_all, *(np.ascontiguousarray(values[first : first + rows]) for values in four))
-        for first in range(0, len(reference32), rows)
+def compare_tensors(tensors: Iterable[Sequence[Parts]]) -> Iterator[dict[str, np.ndarray]]:
+    """Tensors of one step, each as the reference's float32 and float64 and the candidate's, measured in order as
+    `together` takes them; the four are of one shape, in any order of memory. Small ones are measured in one go."""
+    small: list[Sequence[np.ndarray]] = []
+    for tensor in tensors:
+        size = tensor[0][0].size
+        if 0 < size <= SMALL and tuple(parts[0].dtype for parts in tensor) == FLOATS:
+            small.append([whole(parts) for parts in tensor])
+            if sum(four[0].size for four in small) < BLOCK_NUMBERS:
+                continue
+            tensor = None
+        if small:
+            yield _compare_row(small)
+            small = []
+        if tensor is not None:
+            yield compare_tensor(tensor)
+    if small:
+        yield _compare_row(small)
+
+
+def compare_tensor(tensor: Sequence[Parts]) -> dict[str, np.ndarray]:
+    """One of `compare_tensors`, cut into blocks that fit a cache in any order of memory."""
+    if all(array.flags.c_contiguous for parts in tensor for array in parts):
+        tensor = [tuple(array.reshape(-1) for array in parts) for parts in tensor]
+    jumps = np.min([np.abs(array.strides) // array.itemsize for parts in tensor for array in parts], axis=0)
+    blocks = [
+        _measured(_largest_of_all, *(whole(tuple(_compact(array[block]) for array in parts)) for parts in tensor))
+        for block in _blocks(tensor[0][0].shape, jumps.tolist())
     ]
-    whole = {name: np.max([part[name] for part in parts], axis=0) for name in parts[0]}
-    return {**whole, "same": np.min([part["same"] for part in parts], axis=0)}
+    largest = {name: np.max([block[name] for block in blocks], axis=0) for name in blocks[0]}
+    return {**largest, "same": np.min([block["same"] for block in blocks], axis=0)}
+
+
+def _compare_row(fours: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
+    starts = np.cumsum([0, *(four[0].size for four in fours[:-1])])
+    rows = [np.concatenate([four[i].ravel() for four in fours])[None] for i in range(4)]
+    return _measured(partial(np.maximum.reduceat, indices=starts, axis=1), *rows)
+
+
+def whole(parts: Parts) -> np.ndarray:
+    """The tensor."""
+    return parts[0] if len(parts) == 1 else np.asarray(parts[0] - parts[1])
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    return array if array.flags.forc else array.copy(order="K")
+
+
+def _blocks(shape: tuple[int, ...], jumps: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Cuts of a tensor along the axes whose neighbours are far apart in memory; jumps: how far, by axis."""
+    if math.prod(shape) <= BLOCK_NUMBERS:
+        yield tuple(slice(0, length) for length in shape)
+        return
+    axis = max((i for i, length in enumerate(shape) if length > 1), key=lambda i: (jumps[i], shape[i]))
+    half = shape[axis] // 2
+    for start, length in ((0, half), (half, shape[axis] - half)):
+        for block in _blocks((*shape[:axis], length, *shape[axis + 1 :]), jumps):
+            yield (*block[:axis], slice(block[axis].start + start, block[axis].stop + start), *block[axis + 1 :])
 
 
 def together(layout: Layout, columns: Sequence[Mapping[str, np.ndarray]]) -> Measures:
@@ -162,9 +214,12 @@ def worst_index(layout: Layout, quantity: int, reference64: np.ndarray, candidat
 
 def _difference(largest_of: Largest, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Largest difference by quantity, in the wider of the two precisions."""
-    gap = one.astype(np.result_type(one, other))  # a copy, and half the time of subtracting mixed precisions
     with np.errstate(invalid="ignore", over="ignore"):
-        gap -= other
+        if one.dtype == other.dtype:
+            gap = np.asarray(one - other)
+        else:
+            gap = one.astype(np.result_type(one, other))  # half the time of subtracting mixed precisions
+            gap -= other
     largest = largest_of(np.abs(gap, out=gap))
     if np.isnan(largest).any():  # equal infinities (masks) are no difference
         gap[(one == other) | _nothing_to_say(one, other)] = 0.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import html
+import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from harness import keeping
+from harness.finding import Finding
+from harness.mismatch import Mismatch
 from harness.pairing import Pairing
+from harness.report.fragment import as_fragment
 from harness.views import Link, View
 
 
@@ -21,6 +26,7 @@ class Divergence:
     place: `forward:<layer>`, `loss`, `gradient:<parameter>`, `update:<parameter>`, `state:<buffer>`, in the
     reference's names; candidate_place in the candidate's. text: one line with the numbers. why: what was wrong,
     where that is proven, and cause: its id in the table of causes; edit: the map of the weights that would be right.
+    mismatch: how much of the tensor differs, and where.
     """
 
     place: str
@@ -32,10 +38,11 @@ class Divergence:
     cause: str = ""
     why: str = ""
     edit: tuple[tuple[Link, View | None], ...] = field(default=(), repr=False)
+    mismatch: Mismatch | None = field(default=None, repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """The words and numbers as plain data."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "edit"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("edit", "mismatch")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +62,8 @@ class Comparison:
     pairing: Pairing
     sides: tuple[str, str]
     environment: Mapping[str, Any]
+    causes: tuple[Finding, ...] = ()
+    seconds: float = math.nan
 
     @property
     def exit_code(self) -> int:
@@ -67,7 +76,8 @@ class Comparison:
         steps = self.frame["step"].nunique()
         lines = [f"{words}: {reference} and {candidate}, {steps} steps, {len(self.frame):,} quantities compared"]
         if self.first:
-            lines += [f"first divergence: {self.first.place} at step {self.first.step}", f"  {self.first.text}"]
+            lines.append(f"first divergence: {self.first.place} at step {self.first.step}")
+            lines += [f"  {line}" for line in self._found()]
             if self.first.candidate_place != self.first.place:
                 lines.append(f"  {candidate} calls it {self.first.candidate_place}")
             if self.first.why:
@@ -81,6 +91,12 @@ class Comparison:
         lines += [f"note: {note}" for note in self.notes]
         lines.append(f"next: {self._next()}")
         return "\n".join(lines)
+
+    def _found(self) -> list[str]:
+        assert self.first
+        if self.first.mismatch is None or not self.first.text.startswith(f"{self.first.name}:"):
+            return [self.first.text]  # a block behind it, or float32 alone: its own words
+        return [f"{self.first.name}:", *self.first.mismatch.lines()]
 
     def _next(self) -> str:
         if self.first and self.first.edit:
@@ -96,18 +112,23 @@ class Comparison:
             "because": self.because,
             "first": self.first.as_json() if self.first else None,
             "own": [divergence.as_json() for divergence in self.own],
+            "causes": keeping.causes_of(self),
             "notes": list(self.notes),
             "environment": dict(self.environment),
         }
 
+    def save(self, folder: str | Path) -> Path:
+        """Write a run folder: frames, header, summary.md and report.html; `gradparity report` rebuilds it, and
+        `harness.read_report` gives its frames back. Raises HarnessError where the folder cannot be written."""
+        return keeping.save(self, Path(folder))
+
     def to_html(self, path: str | Path) -> Path:
         """Write one self-contained page."""
-        table = self.frame[["step", "kind", "name", "candidate_name", "shape", "ratio", "digits", "verdict", "because"]]
-        page = (
-            "<!doctype html><html lang=en><meta charset=utf-8><title>gradparity</title>"
-            "<style>body{font:1rem sans-serif;margin:2rem}td,th{padding:.1rem .6rem;text-align:left}</style>"
-            f"<h1>{html.escape(self.verdict)}</h1><pre>{html.escape(str(self))}</pre>{table.to_html(index=False)}</html>"
-        )
         target = Path(path)
-        _ = target.write_text(page, encoding="utf-8")
+        with tempfile.TemporaryDirectory() as scratch:
+            page = self.save(Path(scratch) / "run") / "report.html"
+            _ = target.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
         return target
+
+    def _repr_html_(self) -> str:
+        return as_fragment(keeping.header_of(self))

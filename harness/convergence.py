@@ -51,16 +51,20 @@ class Curve:
         self.measure = training.evaluator(case, data.x, data.y)
         self.rows: list[dict[str, Any]] = []
         self.parameters = side.states["float64"][: layout.updates.stop - layout.updates.start].copy()
-        self._add(0, 0.0, 0.0)
+        self.path: list[np.ndarray] = []
+        self.spent = 0.0
+        self._add(0, 0.0, 0.0, 0.0)
 
     def observe(self, own: Rows, watched: Watched) -> None:
         """Evaluate the parameters after some of these steps; `own` are this side's rows."""
         of = watched.chunk.layout.parameters
+        before, self.spent = self.spent, self.side.seconds["float32"]
         for i in range(len(watched.chunk)):
             step = watched.chunk.first + i + 1
             if step in self.steps:
                 self.parameters = own["float64"][i, of].copy()
-                self._add(step, *(_distance(own[p][i, of], watched.reference[p][i, of]) for p in PRECISIONS))
+                seconds = before + (self.spent - before) * (i + 1) / len(watched.chunk)
+                self._add(step, seconds, *(_distance(own[p][i, of], watched.reference[p][i, of]) for p in PRECISIONS))
 
     def end(self) -> dict[str, Any]:
         """The summary's columns that say how training went; steps and seconds to fractions of the first loss."""
@@ -81,8 +85,10 @@ class Curve:
             "seconds_to_loss": {goal: row and row["seconds"] for goal, row in reached.items()},
         }
 
-    def _add(self, step: int, distance32: float, distance64: float) -> None:
+    def _add(self, step: int, seconds: float, distance32: float, distance64: float) -> None:
         loss, gradient, _ = self.measure(self.parameters)
+        if isinstance(self.case.nodes[0].op, Polynomial):
+            self.path.append(self.parameters.reshape(-1, 2))
         self.rows.append(
             {
                 "case": self.case.name,
@@ -95,7 +101,7 @@ class Curve:
                 "gradient_norm": float(np.linalg.norm(gradient)),
                 "distance32": distance32,
                 "distance64": distance64,
-                "seconds": self.side.seconds["float32"],
+                "seconds": seconds,
             }
         )
 

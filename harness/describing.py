@@ -36,9 +36,12 @@ from harness.case import (
 from harness.layout import Layout
 
 
-def describe_case(case: Case, layout: Layout) -> dict[str, Any]:
-    """A case for a run's header: network as rows, loss, optimizer, batching."""
+def describe_case(case: Case, layout: Layout, paths: Mapping[str, str]) -> dict[str, Any]:
+    """A case for a run's header: network as rows, loss, optimizer, batching; a polynomial with the arrays that hold
+    each framework's path over it."""
+    first = case.nodes[0].op
     return {
+        **({"landscape": {"terms": first.terms, "paths": paths}} if isinstance(first, Polynomial) else {}),
         "summary": case.summary,
         "mode": case.batching.mode,
         "batch_size": case.batching.size,

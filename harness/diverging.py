@@ -11,7 +11,7 @@ from harness.comparing import Measures
 from harness.comparison import Divergence
 from harness.elsewhere import Moment
 from harness.following import Plan, shown
-from harness.judging import K
+from harness.mismatch import mismatch
 from harness.owning import Own
 from harness.remapping import remedy
 
@@ -33,17 +33,20 @@ def divergence(moment: Moment, i: int, measures: Measures) -> Divergence:
         return worse(moment, i, measures)
     quantity = moment.plan.compared[i]
     one, other = shown(quantity, moment.reference, moment.candidate)
-    with np.errstate(invalid="ignore"):
-        gap = np.nan_to_num(np.abs(one - other), nan=np.inf)
-    index = tuple(int(k) for k in np.unravel_index(int(gap.argmax()), gap.shape))
-    count = int((gap > K * measures.budget[0, i]).sum())
-    places = [_place(moment.plan, i, name) for name in (0, 1)]
+    found = mismatch(one, other, float(measures.size[0, i]), float(measures.budget[0, i]))
+    places = [place_of(moment.plan, i, name) for name in (0, 1)]
     text = (
-        f"{quantity.name}: {count}/{gap.size} elements differ, worst {measures.d64[0, i]:.3g}"
-        f"{f' at {index}' if index else ''} of {measures.size[0, i]:.3g}; rounding explains {measures.budget[0, i]:.2g}"
+        f"{quantity.name}: {found.differing}/{found.elements} elements differ, worst {measures.d64[0, i]:.3g}"
+        f"{f' at {found.index}' if found.index else ''} of {found.size:.3g}; rounding explains {found.budget:.2g}"
     )
     return Divergence(
-        place=places[0], candidate_place=places[1], step=moment.step, name=quantity.name, index=index, text=text
+        place=places[0],
+        candidate_place=places[1],
+        step=moment.step,
+        name=quantity.name,
+        index=found.index,
+        text=text,
+        mismatch=found,
     )
 
 
@@ -58,7 +61,7 @@ def worse(moment: Moment, i: int, measures: Measures) -> Divergence:
         f"{quantity.name}: the same function in float64, but in float32 {names[bad]} is {off}, {names[1 - bad]} "
         f"off by {noises[1 - bad]:.2g}, of {measures.size[0, i]:.3g}"
     )
-    places = [_place(moment.plan, i, side) for side in (0, 1)]
+    places = [place_of(moment.plan, i, side) for side in (0, 1)]
     return Divergence(
         place=places[0], candidate_place=places[1], step=moment.step, name=quantity.name, index=(), text=text
     )
@@ -77,7 +80,7 @@ def explained(found: Divergence, moment: Moment, own: Own, i: int) -> Divergence
     return replace(found, cause=right.cause, why=right.text, edit=right.edit) if right else found
 
 
-def _place(plan: Plan, i: int, side: int) -> str:
+def place_of(plan: Plan, i: int, side: int) -> str:
     """A cotangent's place is that of the first parameter gradient behind it."""
     quantity = plan.compared[i]
     if quantity.kind == "loss":

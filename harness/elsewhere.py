@@ -17,6 +17,9 @@ from harness.recipe import Batch, State
 NEARBY = 2.0**-9
 """Relative move to another point: far above float32's grain, small against what would change the step."""
 
+FURTHER = 0.1
+"""Relative move of parameters to where an explanation must hold too."""
+
 SAMPLES = 3
 """Points nearby at which an alarm is looked at again."""
 
@@ -53,6 +56,19 @@ def nearby(moment: Moment, seed: int, *, forced: bool = True) -> tuple[Taken, Ta
         return (values * (1 + NEARBY * factor)).astype(np.float32).astype(values.dtype)
 
     return _elsewhere(moment, seed, moved, forced)
+
+
+def further(moment: Moment, seed: int) -> tuple[Moment, Taken]:
+    """The moment one step on: from the reference's state behind the step, parameters moved by a tenth, on the same
+    batch; and the candidate's step from there, each block fed what the reference's was."""
+    sides, taken = moment.sides, moment.reference
+    start = taken.records["float64"].after or taken.before["float64"]
+    state = _moved_state(start, seed, lambda values, factor: (values * (1 + FURTHER * factor)).astype(values.dtype))
+    before: dict[Precision, State] = {precision: _as(state, precision) for precision in PRECISIONS}
+    there = retake(sides[0], before, sides[0].batches(moment.step))
+    states = mapped(moment.plan.pairing, before, moment.candidate.before)
+    fed = forced_by(moment.plan, there, moment.candidate)
+    return replace(moment, reference=there), retake(sides[1], states, sides[1].batches(moment.step), fed)
 
 
 def _a_hair_away(moment: Moment) -> tuple[Taken, Taken]:
@@ -101,7 +117,7 @@ def _moved_batches(
 
 def _as(state: State, precision: Precision) -> State:
     def cast(values: np.ndarray) -> np.ndarray:
-        return values.astype(precision) if values.dtype.kind == "f" else values
+        return values.astype(precision, copy=False) if values.dtype.kind == "f" else values
 
     return State(
         values={name: cast(values) for name, values in state.values.items()},

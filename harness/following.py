@@ -12,7 +12,7 @@ import numpy as np
 from frameworks.protocol import Watched
 from harness.activations import Aligned
 from harness.case import PRECISIONS, Precision
-from harness.comparing import Measures, compare_tensor, together
+from harness.comparing import Measures, Parts, compare_tensors, together, whole
 from harness.feeding import Feed
 from harness.layout import Kind, Layout, Quantity, Shape
 from harness.pairing import Pairing
@@ -256,60 +256,55 @@ def pulling(sides: tuple[Follower, Follower], plan: Plan, records: tuple[Record,
 
 def measures_of(plan: Plan, reference: Taken, candidate: Taken) -> Measures:
     """Every quantity of a step of both sides, measured."""
-    columns, shapes = [], []
-    for four in _tensors(plan, reference, candidate):
-        columns.append(compare_tensor(*four))
-        shapes.append(four[0].shape)
+    shapes: list[Shape] = []
+
+    def tensors() -> Iterator[list[Parts]]:
+        for quantity in plan.compared:
+            tensor = [
+                *(_reference_parts(quantity, reference, precision) for precision in PRECISIONS),
+                *(_candidate_parts(quantity, candidate, precision) for precision in PRECISIONS),
+            ]
+            shapes.append(tensor[0][0].shape)
+            yield tensor
+
+    columns = list(compare_tensors(tensors()))
     return together(layout_of(plan.compared, shapes), columns)
-
-
-def _tensors(plan: Plan, reference: Taken, candidate: Taken) -> Iterator[list[np.ndarray]]:
-    for quantity in plan.compared:
-        yield [
-            *(shown_reference(quantity, reference, precision) for precision in PRECISIONS),
-            *(_shown_candidate(quantity, candidate, precision) for precision in PRECISIONS),
-        ]
 
 
 def shown(
     quantity: Compared, reference: Taken, candidate: Taken, precision: Precision = "float64"
 ) -> tuple[np.ndarray, np.ndarray]:
     """A quantity of both sides, in the reference's layout."""
-    return shown_reference(quantity, reference, precision), _shown_candidate(quantity, candidate, precision)
+    other = whole(_candidate_parts(quantity, candidate, precision))
+    return shown_reference(quantity, reference, precision), other
 
 
 def shown_reference(quantity: Compared, taken: Taken, precision: Precision) -> np.ndarray:
+    return whole(_reference_parts(quantity, taken, precision))
+
+
+def _reference_parts(quantity: Compared, taken: Taken, precision: Precision) -> Parts:
+    return _parts(quantity, taken, precision, quantity.reference, View(), quantity.link and quantity.link.reference)
+
+
+def _candidate_parts(quantity: Compared, taken: Taken, precision: Precision) -> Parts:
+    view = quantity.aligned.view if quantity.aligned else View()
+    return _parts(quantity, taken, precision, quantity.candidate, view, quantity.link and quantity.link.candidate)
+
+
+def _parts(quantity: Compared, taken: Taken, precision: Precision, name: str, view: View, side: Side | None) -> Parts:
     record, before = taken.records[precision], taken.before[precision]
-    if quantity.kind == "loss":
-        return np.asarray(record.loss)
-    if quantity.aligned is not None:
+    if side is None:
         of = record.activations if quantity.kind == "activation" else record.cotangents
-        return of[quantity.reference]
-    assert quantity.link is not None
-    return _of_parameters(quantity, quantity.link.reference, record, before)
-
-
-def _shown_candidate(quantity: Compared, taken: Taken, precision: Precision) -> np.ndarray:
-    record, before = taken.records[precision], taken.before[precision]
-    if quantity.kind == "loss":
-        return np.asarray(record.loss)
-    if quantity.aligned is not None:
-        of = record.activations if quantity.kind == "activation" else record.cotangents
-        return see(quantity.aligned.view, of[quantity.candidate])
-    assert quantity.link is not None
-    return _of_parameters(quantity, quantity.link.candidate, record, before)
-
-
-def _of_parameters(quantity: Compared, side: Side, record: Record, before: State) -> np.ndarray:
+        return (np.asarray(record.loss) if quantity.kind == "loss" else see(view, of[name]),)
     if quantity.kind == "gradient":
-        return _seen_gradient(
-            side, {n: or_zero(record.gradients.get(n), before.values[n]) for n in parameters_of(side)}
-        )
+        values = {n: or_zero(record.gradients.get(n), before.values[n]) for n in parameters_of(side)}
+        return (_seen_gradient(side, values),)
     assert record.after is not None
     if quantity.kind == "slot":
-        return _seen_gradient(side, record.after.slots[quantity.slot])
-    after = see_value(side, record.after.values)
-    return after - see_value(side, before.values) if quantity.kind == "update" else after
+        return (_seen_gradient(side, record.after.slots[quantity.slot]),)
+    states = (record.after, before) if quantity.kind == "update" else (record.after,)
+    return tuple(see_value(side, state.values) for state in states)
 
 
 def _seen_gradient(side: Side, gradients: Mapping[str, np.ndarray]) -> np.ndarray:

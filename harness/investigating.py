@@ -20,10 +20,15 @@ from harness.conventions import resolve
 from harness.convergence import COLUMNS, Curve, perturbed_losses
 from harness.data import DATASETS, Data
 from harness.describing import describe_case, describe_conventions, describe_environment
+from harness.folder import Recorder
 from harness.judging import VERDICTS
+from harness.keeping import map_of
 from harness.layout import Layout, layout_of
+from harness.memory import growth, resident
 from harness.pair import Pair
-from harness.recording import Recorder, read_frame, tidy
+from harness.recording import tidy
+from harness.report.fragment import as_fragment
+from harness.report.frames import read_frame
 from harness.running import Side, steps_per_epoch
 from harness.summary import Findings
 from harness.watching import watch
@@ -32,6 +37,8 @@ from reference.landscapes import LANDSCAPES
 from reference.optimizers import initial_slots
 
 REFERENCE = "numpy"
+RECORDED = 2 * (4 + 8)
+"""Bytes for each number of a step: of two sides, in two precisions."""
 
 Progress = Callable[[str, str, int], None]
 """Told (case, framework, steps just done)."""
@@ -58,10 +65,17 @@ class Result:
         """0 identical or rounding, 1 different, 3 nothing could be decided."""
         return {"different": 1, "undecided": 3}.get(self.verdict, 0)
 
+    def _repr_html_(self) -> str:
+        return as_fragment({"summary": self.summary.to_dict("records")})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A checked case with its data and initial parameters (flat, layout order)."""
+    """A checked case with its data and initial parameters (flat, layout order).
+
+    Gathered while it runs: why a framework was skipped, the conventions spoken beside each, maps of where tensors
+    differ, and the names of the arrays that hold the paths over a landscape.
+    """
 
     case: Case
     data: Data
@@ -69,6 +83,8 @@ class Job:
     parameters: np.ndarray
     skipped: dict[str, str] = field(default_factory=dict)
     conventions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    maps: list[dict[str, Any]] = field(default_factory=list)
+    paths: dict[str, str] = field(default_factory=dict)
 
 
 def investigate(
@@ -165,6 +181,7 @@ def follow(
     findings = Findings(pair)
     reference = Curve(pair.case, job.data, pair.reference, job.layout) if with_reference else None
     candidate = Curve(pair.case, job.data, pair.candidate, job.layout)
+    before = largest = resident()
     labels = {"case": job.case.name, "framework": pair.candidate.name, "mode": job.case.batching.mode}
     for watched in watch(pair, job.data):
         findings.observe(watched)
@@ -172,8 +189,16 @@ def follow(
         if reference:
             reference.observe(watched.reference, watched)
         candidate.observe(watched.candidate, watched)
+        largest = max(filter(None, (largest, resident())), default=None)
         progress(job.case.name, pair.candidate.name, len(watched.chunk))
     row = {**findings.row(), **candidate.end(), "seconds_per_step": pair.candidate.seconds_per_step("float32")}
+    row |= {"bytes_per_step": job.layout.size * RECORDED, "memory_growth": growth(before, largest)}
+    if findings.mismatch and findings.first:
+        place = {key: findings.first[key] for key in ("name", "step")} | {"case": job.case.name}
+        job.maps.extend(map_of(findings.mismatch, recorder, place | {"framework": pair.candidate.name}))
+    job.paths.update(
+        {side.side.name: recorder.keep(np.array(side.path)) for side in (reference, candidate) if side and side.path}
+    )
     if findings.chaotic_from is not None:
         row["notes"].append(_after_chaos(job, pair, findings.chaotic_from, row["final_loss"]))
     return row, [*(reference.rows if reference else []), *candidate.rows]
@@ -197,11 +222,14 @@ def _header(jobs: list[Job], names: list[str], summary: list[dict], command: str
         "environment": describe_environment({name: registry.adapter(name).environment() for name in names}),
         "cases": {
             job.case.name: {
-                **describe_case(job.case, job.layout),
+                **describe_case(job.case, job.layout, job.paths),
                 "conventions": job.conventions,
                 "skipped": job.skipped,
             }
             for job in jobs
         },
         "summary": summary,
+        "reference": REFERENCE,
+        "causes": [],
+        "maps": [found for job in jobs for found in job.maps],
     }

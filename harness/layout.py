@@ -87,9 +87,12 @@ class Step(Mapping[str, np.ndarray]):
         return Step(self.layout, self.row.copy())
 
 
-def layout_of(case: Case, x_shape: Shape) -> Layout:
-    """The layout for a batch of x_shape (batch, features). Raises HarnessError for shapes that do not fit."""
-    parameter_shapes, activation_shapes = shapes_of(case, x_shape)
+def layout_of(case: Case, x_shape: Shape, shapes: tuple[dict[str, Shape], dict[str, Shape]] | None = None) -> Layout:
+    """The layout for a batch of x_shape (batch, features). Raises HarnessError for shapes that do not fit.
+
+    shapes: of parameters and of activations, by name, where nodes hold ops of `harness.ops`, which do not tell them.
+    """
+    parameter_shapes, activation_shapes = shapes or shapes_of(case, x_shape)
     slots = slot_names(case.optimizer)
     batched = not isinstance(case.loss, Objective)
     storage: list[tuple[str, str, str, Shape, bool]] = []

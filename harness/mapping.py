@@ -67,7 +67,7 @@ def slots_apart(plan: Plan, reference: States, candidate: States) -> set[str]:
         shape = see_value(link.reference, reference["float64"].values).shape
         four = [np.zeros(shape) if s is None else s for s in (pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1])]
         layout = layout_of([Compared(kind="slot", name=slot, reference="", candidate="")], [shape])
-        if not together(layout, [compare_tensor(*four)]).ratio[0, 0] <= K:
+        if not together(layout, [compare_tensor([(values,) for values in four])]).ratio[0, 0] <= K:
             apart.add(f"{slot}:{link.name}")
     return apart
 

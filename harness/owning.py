@@ -51,17 +51,22 @@ def own_errors(moment: Moment, measures: Measures, known: Collection[str], coars
         return Own(measures=own, different=alarms | overflows, because=because)
     if all(plan.compared[i].name in known for i in np.flatnonzero(alarms).tolist()):
         return Own(measures=own, different=alarms, because=because)
+    del alone  # of large models it does not fit beside the steps nearby
     near = [measures_of(plan, *nearby(moment, seed)) for seed in range(SAMPLES)]
     with np.errstate(invalid="ignore"):
         own.spread[0] = np.max([m.noise[0] * SHRINK for m in near], axis=0)
         alarms &= ~(own.ratio <= K)[0]
         vanished = alarms & np.all([(m.ratio <= K)[0] for m in near], axis=0)
+    explicable = alarms & (own.d64[0] <= float32_explains(own)[0])
+    if not (vanished | explicable).any():
+        return Own(measures=own, different=alarms, because=because)
+    alone = fed_alike(moment)
     for i in np.flatnonzero(vanished).tolist():
         # A tie is the same in both precisions; a kink is where rounding decides, and it decides anew in each.
         gaps = [np.subtract(*shown(plan.compared[i], reference, alone, precision)) for precision in PRECISIONS]
         if np.abs(gaps[0] - gaps[1]).max() > 0.1 * np.abs(gaps[1]).max():
             because[i] = "kink"
-    suspects = np.flatnonzero(alarms & (because == "") & (own.d64[0] <= float32_explains(own)[0])).tolist()
+    suspects = np.flatnonzero(explicable & (because == "")).tolist()
     if suspects:
         because[only_float32(moment, alone, own, suspects, coarse)] = "one precision"
     return Own(measures=own, different=alarms & (because == ""), because=because)

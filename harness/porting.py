@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,7 @@ def compare(
     parameter_map: {reference's name: candidate's name or (name, axes)} instead of what is found by value and structure.
     The models, optimizers and random states are left as they are. Raises HarnessError for what cannot be compared.
     """
+    began = time.perf_counter()
     recipes = _recipe(reference), _recipe(candidate)
     _check_counts(steps, batch_size, recipes)
     fed = feeds(recipes, x, y, steps, batch_size, batches, sample_weight)
@@ -68,7 +71,8 @@ def compare(
         )
         for name, kind, recipe, feed in zip(names, kinds, recipes, fed, strict=True)
     ]
-    return Tracking((followers[0], followers[1]), parameter_map, steps == 0).to_the_end(max(steps, 1))
+    found = Tracking((followers[0], followers[1]), parameter_map, steps == 0).to_the_end(max(steps, 1))
+    return replace(found, seconds=time.perf_counter() - began)
 
 
 def _check_counts(steps: Any, batch_size: Any, recipes: tuple[Recipe, Recipe]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.comparing import worst_index
 from harness.judging import BECAUSE, DIFFERENT, IDENTICAL, ROUNDING, VERDICTS
+from harness.mismatch import Mismatch, mismatch
 from harness.pair import Pair
 from harness.watching import Watched
 
@@ -26,6 +26,7 @@ class Findings:
         self.because: set[str] = set()
         self.worst: dict[str, Any] = {"worst": "", "step": 0, "ratio": 0.0}
         self.first: dict[str, Any] | None = None
+        self.mismatch: Mismatch | None = None
         self.counts = dict.fromkeys(VERDICTS, 0)
         self.chaotic_from: int | None = None
         self.slots_differ = False
@@ -60,8 +61,11 @@ class Findings:
         judgement, layout = watched.judgement, watched.chunk.layout
         step, i = (int(index) for index in np.argwhere(verdicts == DIFFERENT)[0])
         quantity, shown = layout.quantities[i], judgement.shown
-        index = worst_index(layout, i, watched.reference["float64"][step], watched.candidate["float64"][step])
-        at = f" at {index}" if index else ""
+        sides = (rows["float64"][step, quantity.columns] for rows in (watched.reference, watched.candidate))
+        one, other = (values.reshape(quantity.shape) for values in sides)
+        found = mismatch(one, other, float(shown.size[step, i]), float(shown.budget[step, i]))
+        self.mismatch = found
+        at = f" at {found.index}" if found.index else ""
         because = BECAUSE[judgement.because[step, i]]
         words = f" ({because})" if because else ""
         at_step = watched.chunk.first + step
@@ -70,7 +74,7 @@ class Findings:
             f"worst {shown.d64[step, i]:.2g}{at} of {shown.size[step, i]:.2g}, "
             f"rounding explains {shown.budget[step, i]:.2g}"
         )
-        return {"name": quantity.name, "step": at_step, "text": text}
+        return {"name": quantity.name, "step": at_step, "text": text, "lines": found.lines()}
 
     def row(self) -> dict[str, Any]:
         """The summary's columns that the comparison itself knows."""

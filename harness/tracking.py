@@ -12,8 +12,10 @@ import pandas as pd
 import frameworks as registry
 from harness.comparing import EPS64, Measures
 from harness.comparison import Comparison, Divergence
+from harness.diagnosing import findings
 from harness.diverging import divergence, explained, worse
 from harness.elsewhere import Moment
+from harness.finding import Finding
 from harness.following import Follower, Plan, Taken, aside, measures_of, pulling, states_after, take
 from harness.judging import (
     BECAUSE,
@@ -44,6 +46,7 @@ class Tracking:
     inference: bool
     rows: list[pd.DataFrame] = field(default_factory=list)
     own: list[Divergence] = field(default_factory=list)
+    causes: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     lost: str = ""
     lost_because: str = "chaotic"
@@ -97,6 +100,7 @@ class Tracking:
             because=", ".join(because),
             first=self.own[0] if self.own else None,
             own=tuple(self.own),
+            causes=tuple(self.causes),
             notes=tuple(dict.fromkeys(self.notes)),
             frame=frame,
             pairing=pairing,
@@ -197,6 +201,8 @@ class Tracking:
             differences = [divergence(moment, i, own.measures) for i in new]
             if differences and not self.own and plan.compared[first].kind in ("activation", "loss"):
                 differences[0] = explained(differences[0], moment, own, first)
+            said = {(cause.id, cause.edit) for cause in self.causes}
+            self.causes += [cause for cause in findings(moment, own, new) if (cause.id, cause.edit) not in said]
             self.own += differences
         elif not self.own:  # else it follows from a difference found before
             judgement.mark((0, np.flatnonzero(alarms)), ROUNDING, _harmless(plan, own, alarms, measures))

@@ -1,4 +1,7 @@
-"""A network's forward and backward pass: one call per node, in order and in reverse, on views of one flat row."""
+"""A network's forward and backward pass: one call per node, in order and in reverse, on views of one flat row.
+
+Nodes may hold any op of `harness.case` and `harness.ops`.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from harness.case import Case, CategoricalCrossEntropy, reads_fused_logits, wire
+from harness.case import Case, CategoricalCrossEntropy, parameter_names, reads_fused_logits, wire
 from harness.layout import Layout, Shape
-from reference.layers import BACKWARD, FORWARD
+from reference.kinds import apply, backward_into, forward_into
 from reference.losses import formula
 
 Array = np.ndarray
@@ -56,13 +59,22 @@ def tensors_of(case: Case, layout: Layout, x_shape: Shape, y_shape: Shape, dtype
     )
 
 
+def shapes(case: Case, x: Array, parameters: Mapping[str, Array]) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """Shapes of the parameters and of all activations, by name, found by running the network once."""
+    a = {"x": x}
+    for node, reads in wire(case):
+        a[node.name] = apply(node.op, [a[name] for name in reads], [parameters[name] for name in node.parameters])
+    activations = {node.name: a[node.name].shape for node in case.nodes}
+    return {name: parameters[name].shape for name in parameter_names(case)}, activations
+
+
 def forward(case: Case, tensors: Tensors) -> list[Call]:
     """The calls that compute every node's output from x and the parameters, then the loss and its gradient."""
     a, W = tensors.activations, tensors.parameters
     calls: list[Call] = []
     for node, reads in wire(case):
         arrays = (a[node.name], *(a[name] for name in reads), *(W[name] for name in node.parameters))
-        calls.append(partial(FORWARD[type(node.op)], node.op, *arrays))
+        calls.append(partial(forward_into(node.op), node.op, *arrays))
     read = _read_by_loss(case)
     q, dq = a[read], tensors.activation_gradients.get(read)
     loss = formula(case.loss, reads_fused_logits(case))
@@ -95,7 +107,7 @@ def backward(case: Case, tensors: Tensors, slopes: Mapping[str, Array] | None = 
         arrays = (a[node.name], *(a[name] for name in reads), *(W[name] for name in node.parameters))
         gradients = (*(into(da.get(name)) for name in reads), *(into(dW[name]) for name in node.parameters))
         chosen = {"slopes": slopes[node.name]} if slopes and node.name in slopes else {}
-        calls += [partial(BACKWARD[type(node.op)], node.op, da[node.name], *arrays, *gradients, **chosen), *sums]
+        calls += [partial(backward_into(node.op), node.op, da[node.name], *arrays, *gradients, **chosen), *sums]
         sums.clear()
     return calls
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ class Folder:
     frame: Any  # pandas frames: their own annotations are of no use to a checker
     convergence: Any
     header: dict[str, Any]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
-        """Write frame.parquet, convergence.parquet and run.json into `path`."""
+        """Write frame.parquet, convergence.parquet, arrays.npz and run.json into `path`."""
         self.frame.astype(dict.fromkeys(TEXT, "category")).to_parquet(path / "frame.parquet", index=False)
         self.convergence.to_parquet(path / "convergence.parquet", index=False)
+        np.savez(path / "arrays.npz", **self.arrays)  # pyright: ignore[reportArgumentType]
         _ = (path / "run.json").write_text(json.dumps(self.header), encoding="utf-8")
         return path
 

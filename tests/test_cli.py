@@ -36,7 +36,7 @@ def test_run_prints_a_table_and_writes_the_reports(one: str, tmp_path: Path) -> 
     assert "toy-animals" in done.stdout
     assert "rounding" in done.stdout
     names = {path.name for path in (tmp_path / "here").iterdir()}
-    wanted = {"frame.parquet", "frame.csv", "convergence.parquet", "convergence.csv", "run.json"}
+    wanted = {"frame.parquet", "frame.csv", "convergence.parquet", "convergence.csv", "arrays.npz", "run.json"}
     assert names == wanted | {"summary.md", "report.html"}
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
@@ -48,6 +48,36 @@ def test_run_writes_under_reports_by_default_and_again_into_the_same_folder(one:
     assert gradparity(*TOY, "--frameworks", one, "--steps", "5", "--out", str(folder), cwd=tmp_path).returncode == 0
     assert json.loads((folder / "run.json").read_text())["summary"][0]["counts"] != created
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_the_answer_fits_a_screen_and_is_plain_when_piped(one: str, tmp_path: Path) -> None:
+    from harness.cases import CASES
+
+    done = gradparity("run", *CASES, "--steps", "2", "--frameworks", one, cwd=tmp_path, code=DIFFERENT)
+    assert done.returncode == 1, done.stderr
+    assert len(done.stdout.splitlines()) <= 25
+    assert "\x1b" not in done.stdout
+    assert "none worse: the report has all" in done.stdout
+
+
+def test_tensorboard_gets_the_curves(one: str, tmp_path: Path) -> None:
+    done = gradparity(*TOY, "--frameworks", one, "--tensorboard", "curves", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.parent.name for path in (tmp_path / "curves").rglob("events.out.tfevents.*")} == {"numpy", one}
+
+
+def test_report_rebuilds_the_pages_without_a_framework(one: str, tmp_path: Path) -> None:
+    assert gradparity(*TOY, "--frameworks", one, "--out", "runs/a", cwd=tmp_path).returncode == 0
+    before = (tmp_path / "runs" / "a" / "report.html").read_bytes()
+    (tmp_path / "runs" / "a" / "report.html").unlink()
+    packages = [package for of in registry.FRAMEWORKS.values() for package in of.packages]
+    without = f"import sys\nfor name in {packages!r}: sys.modules[name] = None"
+    done = gradparity("report", "runs/a", "--summary", "summary.tex", cwd=tmp_path, code=without)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "a" / "report.html").read_bytes() == before
+    assert "toy-animals" in (tmp_path / "summary.tex").read_text()
+    assert gradparity("report", "runs", cwd=tmp_path, code=without).stdout.splitlines()[-1] == "runs/index.html"
+    assert 'href="a/report.html"' in (tmp_path / "runs" / "index.html").read_text()
 
 
 def test_json(one: str, tmp_path: Path) -> None:
@@ -93,8 +123,12 @@ o.sgd = wrong
 def test_a_difference_exits_1_and_says_where(one: str, tmp_path: Path) -> None:
     done = gradparity(*TOY, "--frameworks", one, "--out", "here", cwd=tmp_path, code=DIFFERENT)
     assert done.returncode == 1
-    assert f"toy-animals in {one}: update update:W" in done.stdout
-    assert "at step 0: different" in done.stdout
+    assert f"toy-animals in {one}: first differs at update:W" in done.stdout
+    assert "Mismatched elements: " in done.stdout
+    assert "Greatest absolute difference: " in done.stdout
+    assert f"next: gradparity explain toy-animals --frameworks {one}" in done.stdout
+    header = json.loads((tmp_path / "here" / "run.json").read_text())
+    assert [found["name"] for found in header["maps"]] == [header["summary"][0]["first_divergence"]["name"]]
 
 
 def test_nothing_decided_exits_3(one: str, tmp_path: Path) -> None:
@@ -117,6 +151,8 @@ WRONG = {
     "steps below 1": (("run", "--steps", "0"), 2, "is not in the range x>=1"),
     "out is not empty": ((*TOY, "--out", "full"), 2, "is not empty and holds no earlier run"),
     "out is a file": ((*TOY, "--out", "full/file"), 2, "is a file"),
+    "no run to report": (("report", "full"), 2, "is not a run folder and holds none"),
+    "nothing to report": (("report", "nowhere"), 2, "it has no run.json"),
 }
 
 

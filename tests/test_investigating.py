@@ -16,7 +16,8 @@ import frameworks as registry
 from harness.case import Adam, CannotRun, HarnessError
 from harness.cases import CASES
 from harness.investigating import investigate as _investigate
-from harness.recording import SCHEMA, read_frame
+from harness.report.frames import read_frame
+from harness.folder import SCHEMA
 from reference import optimizers, training
 
 TOY = CASES["toy-animals"]

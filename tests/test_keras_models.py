@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import harness
-from harness.case import PRECISIONS, SGD, Adagrad, Adam, HarnessError, Precision, RMSprop
+from harness.case import PRECISIONS, HarnessError, Precision
 from harness.recipe import Batch, Forced, Recipe
+from harness.rules import SGD, Adagrad, Adam, Lion, RMSprop
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
@@ -486,9 +487,11 @@ def test_an_optimizers_progress_is_kept() -> None:
         (lambda: keras.optimizers.RMSprop(0.1, rho=0.8), RMSprop),
         (lambda: keras.optimizers.Adam(0.1), Adam),
         (lambda: keras.optimizers.AdamW(0.1), Adam),
-        (lambda: keras.optimizers.Adam(0.1, amsgrad=True), None),
+        (lambda: keras.optimizers.Adam(0.1, amsgrad=True), Adam),
         (lambda: keras.optimizers.SGD(0.1, clipvalue=0.5), None),
-        (lambda: keras.optimizers.Lion(0.1), None),
+        (lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), None),
+        (lambda: keras.optimizers.Lion(0.1), Lion),
+        (lambda: keras.optimizers.Ftrl(0.1), None),
         (lambda: keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 5)), None),
     ],
 )

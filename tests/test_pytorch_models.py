@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.case import SGD, Adam, HarnessError, Precision
+from harness.case import HarnessError, Precision
 from harness.recipe import Batch, Forced, Recipe, Record
+from harness.rules import SGD, Adam, Nadam
 
 torch = pytest.importorskip("torch")
 models = pytest.importorskip("frameworks.pytorch_models")
@@ -961,10 +962,11 @@ def test_the_update_rule_is_told_where_it_is_known() -> None:
     assert isinstance(rule(torch.optim.SGD([{"params": [p]} for p in model.parameters()], lr=0.1)), SGD)
     groups = [{"params": [model.weight], "lr": 0.1}, {"params": [model.bias], "lr": 0.2}]
     assert rule(torch.optim.SGD(groups)) is None
-    assert rule(torch.optim.Adam(model.parameters(), amsgrad=True)) is None
-    assert rule(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5, dampening=0.1)) is None
+    assert rule(torch.optim.Adam(model.parameters(), amsgrad=True)).amsgrad == "uncorrected"
+    assert rule(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5, dampening=0.1)).dampening == 0.1
     assert rule(torch.optim.SGD(model.parameters(), lr=0.1, maximize=True)) is None
-    assert rule(torch.optim.NAdam(model.parameters())) is None
+    assert isinstance(rule(torch.optim.NAdam(model.parameters())), Nadam)
+    assert rule(torch.optim.Rprop(model.parameters())) is None
     assert rule(torch.optim.SGD(model.parameters(), lr=0.1), schedule=lambda count: 0.1) is None
 
 

@@ -6,19 +6,20 @@ import html
 
 import pandas as pd
 
-from harness.report import tables
+from harness.report import background, tables
 from harness.report.reading import Run
 
 
 def as_markdown(run: Run) -> str:
     """The verdicts, first divergences, skips and environment of a run."""
-    parts = ["# gradparity", f"**{tables.answer(run)}**"]
+    parts = ["# gradparity", f"**{tables.answer(run.header)}**"]
     sections = {
-        "Verdicts": tables.verdicts(run),
+        "Verdicts": tables.verdicts(run.header),
         "First divergence": tables.divergences(run),
-        "Skipped": tables.skips(run),
-        "Notes": tables.notes(run),
-        "Environment": tables.environment(run),
+        "Causes": _causes(run),
+        "Skipped": background.skips(run),
+        "Notes": tables.notes(run.header),
+        "Environment": background.environment(run),
     }
     for heading, table in sections.items():
         if table:
@@ -26,6 +27,21 @@ def as_markdown(run: Run) -> str:
     parts += ["## Reproduce", _code(run.header["command"])]
     parts += [f"Run of {run.header['created']}, {tables.duration(run.header['seconds'])}."]
     return "\n\n".join(parts) + "\n"
+
+
+def _causes(run: Run) -> tables.Table:
+    """Each cause with its proof."""
+    return [
+        {
+            "cause": cause["id"],
+            "status": cause["status"],
+            "place": f"{cause['where']} at step {cause['step']}",
+            "edit": cause.get("edit") or "",
+            "difference in float64": f"{tables.number(cause.get('before64'))} → {tables.number(cause.get('after64'))}",
+            "in float32": f"{tables.number(cause.get('before32'))} → {tables.number(cause.get('after32'))}",
+        }
+        for cause in tables.causes(run.header)
+    ]
 
 
 def _markdown(table: tables.Table) -> str:

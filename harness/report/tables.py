@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from harness.report.reading import Run
@@ -12,35 +12,45 @@ Table = list[dict[str, str]]
 
 VERDICTS = ("different", "undecided", "rounding", "identical")  # the worst first
 NONE = "–"
+QUANTITIES = 500  # rows of a table that one can still search
+CLIPPED = 120
+UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def answer(run: Run) -> str:
+def answer(header: Mapping[str, Any]) -> str:
     """Is it the same? One sentence for the whole run, with counts."""
-    verdicts = [entry["verdict"] for entry in run.header["summary"]]
+    verdicts = [entry["verdict"] for entry in header["summary"]]
     counts = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys([*VERDICTS, *verdicts]) if v in verdicts)
-    total = len(verdicts)
     if not verdicts:
         return "Nothing was compared."
+    if header.get("two_models"):
+        return _of_two(header, verdicts[0])
+    total, to = len(verdicts), "the NumPy reference"
     if different := verdicts.count("different"):
-        return (
-            f"Not the same: {different} of {total} comparisons with the NumPy reference found a difference ({counts})."
-        )
+        return f"Not the same: {different} of {total} comparisons with {to} found a difference ({counts})."
     if undecided := verdicts.count("undecided"):
         return f"No difference was found, but {undecided} of {total} comparisons could not be judged ({counts})."
     if verdicts.count("identical") == total:
-        return f"The same, bit for bit, in all {total} comparisons with the NumPy reference."
-    return (
-        f"The same: rounding explains every difference from the NumPy reference in all {total} comparisons ({counts})."
-    )
+        return f"The same, bit for bit, in all {total} comparisons with {to}."
+    return f"The same: rounding explains every difference from {to} in all {total} comparisons ({counts})."
 
 
-def worst_verdict(run: Run) -> str:
+def _of_two(header: Mapping[str, Any], verdict: str) -> str:
+    one, other = header["reference"], header["summary"][0]["framework"]
+    return {
+        "different": f"Not the same: {other} differs from {one}, and not by rounding.",
+        "undecided": f"Not decided: whether {other} computes what {one} does could not be judged.",
+        "identical": f"The same, bit for bit: {other} computes what {one} does.",
+    }.get(verdict, f"The same: rounding explains every difference of {other} from {one}.")
+
+
+def worst_verdict(header: Mapping[str, Any]) -> str:
     """The run's worst verdict, `undecided` for a run that compared nothing."""
-    verdicts = {entry["verdict"] for entry in run.header["summary"]}
+    verdicts = {entry["verdict"] for entry in header["summary"]}
     return next((verdict for verdict in VERDICTS if verdict in verdicts), "undecided")
 
 
-def verdicts(run: Run) -> Table:
+def verdicts(header: Mapping[str, Any]) -> Table:
     """One row for each case and framework."""
     return [
         {
@@ -52,11 +62,8 @@ def verdicts(run: Run) -> Table:
             "worst quantity": _at(entry["worst"], entry["step"]) if entry["worst"] else NONE,
             "ratio to budget": number(entry["ratio"]),
             "digits": digits(entry["digits"]),
-            "final loss": number(entry["final_loss"], ".5g"),
-            "accuracy": number(entry["accuracy"], ".1%"),
-            "time per step": duration(entry["seconds_per_step"]),
         }
-        for entry in run.header["summary"]
+        for entry in header["summary"]
     ]
 
 
@@ -88,6 +95,32 @@ def _divergence(entry: Mapping[str, Any], stated: Mapping[str, Any], row: Mappin
     }
 
 
+def causes(header: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was tried as the reason of a difference, the proven ones first."""
+    rank = {"proven": 0, "likely": 1}
+    return sorted(header.get("causes") or (), key=lambda cause: rank.get(cause.get("status", ""), 2))
+
+
+def reasons(header: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Own errors whose reason is proven by a right map of the weights, where no cause says so already."""
+    told = {cause.get("where") for cause in causes(header) if cause.get("status") == "proven"}
+    return [own for own in header.get("own", ()) if own.get("why") and own["place"] not in told]
+
+
+def own_errors(header: Mapping[str, Any]) -> Table:
+    """Places that differ by themselves, not by what came before: of two models."""
+    return [
+        {
+            "place": own["place"],
+            "in the candidate": "" if own["candidate_place"] == own["place"] else own["candidate_place"],
+            "step": f"{own['step']:,}",
+            "what was found": own["text"],
+            "why": own.get("why", ""),
+        }
+        for own in header.get("own", ())
+    ]
+
+
 def judged(run: Run) -> Table:
     """How many quantities of how many steps had each verdict, and why, by framework."""
     keys = ["verdict", "because", "framework"]
@@ -98,83 +131,88 @@ def judged(run: Run) -> Table:
     ]
 
 
-def convergence(run: Run) -> Table:
+def convergence(header: Mapping[str, Any]) -> Table:
     """Where each training ended and how soon it reached the stated losses."""
-    return [
+    return filled(
         {
             "case": entry["case"],
             "framework": entry["framework"],
-            "final loss": number(entry["final_loss"], ".5g"),
-            "end point": entry["end_point"] or NONE,
-            "steps to reach a loss": "; ".join(
-                f"{loss}: {'not reached' if steps is None else f'{steps:,}'}"
-                for loss, steps in (entry["steps_to_loss"] or {}).items()
-            )
-            or NONE,
+            "final loss": number(entry.get("final_loss"), ".5g"),
+            "accuracy": number(entry.get("accuracy"), ".1%"),
+            "final gradient norm": number(entry.get("gradient_norm")),
+            "distance in float64": number(entry.get("distance64")),
+            "end point": entry.get("end_point") or NONE,
+            "steps to reach a loss": _reached(entry.get("steps_to_loss"), lambda steps: f"{steps:,}"),
+            "time to reach it": _reached(entry.get("seconds_to_loss"), duration),
         }
-        for entry in run.header["summary"]
-    ]
-
-
-def cases(run: Run) -> Table:
-    """What was trained."""
-    return [
-        {
-            "case": name,
-            "what it is": case["summary"],
-            "mode": case["mode"],
-            "steps": f"{case['steps']:,}",
-            "seed": str(case["seed"]),
-            "loss": case["loss"],
-            "optimizer": case["optimizer"],
-        }
-        for name, case in _cases(run)
-    ]
-
-
-def networks(run: Run) -> Table:
-    """The nodes of each case's network, in forward order."""
-    keys = ("node", "formula", "shape", "parameters")
-    return _shared(
-        {name: [{k: _text(node.get(k)) for k in keys} for node in case["network"]] for name, case in _cases(run)}
+        for entry in header["summary"]
     )
 
 
-def conventions(run: Run) -> Table:
-    """What `native` meant: the number-changing conventions that the reference spoke beside each framework."""
-    return _shared(
+def cost(header: Mapping[str, Any]) -> Table:
+    """Time and memory of each side's training."""
+    return filled(
         {
-            name: [
-                {"framework": f, "conventions": _text(chosen)} for f, chosen in case["conventions"].items() if chosen
-            ]
-            for name, case in _cases(run)
+            "case": entry["case"],
+            "framework": entry["framework"],
+            "mode": entry["mode"],
+            "time per step": duration(entry.get("seconds_per_step")),
+            "recorded per step": size(entry.get("bytes_per_step")),
+            "memory grew by": size(entry.get("memory_growth")),
         }
+        for entry in header["summary"]
     )
 
 
-def skips(run: Run) -> Table:
-    """Cases that a framework did not run, with the reason."""
+def quantities(run: Run) -> tuple[Table, int]:
+    """Each quantity over all steps, at most QUANTITIES of them, the worst ones; and how many there are."""
+    rows = run.quantities
+    order = rows.sort_values(["bad", "worst"], ascending=False, kind="stable", na_position="last")
+    shown = rows.loc[sorted(order.index[:QUANTITIES])]
+    table = [
+        {
+            "case": clipped(row.case),
+            "framework": clipped(row.framework),
+            "kind": row.kind.replace("_", " "),
+            "quantity": clipped(row.name),
+            "verdict": row.verdict if row.bad else NONE,
+            "because": clipped(row.because),
+            "at step": f"{row.step:,.0f}",
+            "median ratio": number(row.median),
+            "worst ratio": number(row.worst),
+            "digits": digits(row.digits),
+        }
+        for row in shown.itertuples()
+    ]
+    return table, len(rows)
+
+
+def state(run: Run) -> Table:
+    """Optimizer slots and running statistics, where there are any."""
+    rows = run.quantities[run.quantities["kind"].isin(["slot", "buffer"])]
     return [
-        {"case": name, "framework": framework, "skipped because": reason}
-        for name, case in _cases(run)
-        for framework, reason in case["skipped"].items()
+        {
+            "case": clipped(row.case),
+            "framework": clipped(row.framework),
+            "kind": row.kind,
+            "quantity": clipped(row.name),
+            "verdict": row.verdict if row.bad else NONE,
+            "median size": number(row.reference),
+            "in the candidate": number(row.candidate),
+            "worst ratio": number(row.worst),
+            "digits": digits(row.digits),
+        }
+        for row in rows.iloc[:QUANTITIES].itertuples()
     ]
 
 
-def notes(run: Run) -> Table:
+def notes(header: Mapping[str, Any]) -> Table:
     """Remarks of the judge that change no verdict."""
     return [
         {"case": entry["case"], "framework": entry["framework"], "note": note}
-        for entry in run.header["summary"]
+        for entry in header["summary"]
         for note in entry["notes"]
     ]
-
-
-def environment(run: Run) -> Table:
-    """The machine, Python and each framework, with versions, device and flags."""
-    known = dict(run.header["environment"])
-    frameworks = known.pop("frameworks", {})
-    return [{"what": what, "setting": _text(value)} for what, value in (known | frameworks).items()]
 
 
 def number(value: float | None, form: str = ".3g") -> str:
@@ -196,30 +234,30 @@ def duration(seconds: float | None) -> str:
     )
 
 
-def _cases(run: Run) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    return run.header["cases"].items()
+def size(count: float | None) -> str:
+    """Memory with the unit that suits it."""
+    if count is None or not math.isfinite(count):
+        return NONE
+    unit = next((unit for unit in ("GiB", "MiB", "KiB") if count >= UNITS[unit]), "B")
+    return f"{count / UNITS.get(unit, 1):.3g} {unit}"
 
 
-def _shared(tables: Mapping[str, Table]) -> Table:
-    """The cases' tables one below the other, equal ones once; the first row of each names its cases."""
-    merged: list[tuple[list[str], Table]] = []
-    for name, table in tables.items():
-        same = next((names for names, seen in merged if seen == table), None)
-        if same is None:
-            merged.append(([name], table))
-        else:
-            same.append(name)
-    return [{"case": "" if i else ", ".join(names)} | row for names, table in merged for i, row in enumerate(table)]
+def clipped(text: str) -> str:
+    """A long name's two ends: for tables that repeat it in every row."""
+    return text if len(text) <= CLIPPED else f"{text[: CLIPPED // 2]}…{text[-CLIPPED // 2 :]}"
+
+
+def _reached(goals: Mapping[str, Any] | None, form: Callable[[Any], str]) -> str:
+    reached = [f"{loss}: {'not reached' if when is None else form(when)}" for loss, when in (goals or {}).items()]
+    return "; ".join(reached) or NONE
+
+
+def filled(rows: Iterable[dict[str, str]]) -> Table:
+    """Without the columns in which nothing is known."""
+    table = list(rows)
+    empty = {heading for heading in (table[0] if table else {}) if all(row[heading] == NONE for row in table)}
+    return [{heading: text for heading, text in row.items() if heading not in empty} for row in table]
 
 
 def _at(name: str, step: int | None) -> str:
     return name if step is None else f"{name} at step {step}"
-
-
-def _text(value: Any) -> str:
-    """Nested header values on one line."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return f"({', '.join(_text(inner) for inner in value)})"
-    return NONE if value is None else str(value)

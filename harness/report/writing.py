@@ -1,13 +1,15 @@
-"""The report's one job: a run folder in, summary.md and report.html beside its frames."""
+"""The report's one job: a run folder in, summary.md and report.html beside its frames; for several, an index."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from harness.report import tables
 from harness.report.markdown import as_markdown
 from harness.report.page import as_page
-from harness.report.reading import read_run
+from harness.report.reading import HEADERS, header_of, read_run
+from harness.report.templates import render_page
 
 
 def write_report(folder: Path) -> list[Path]:
@@ -18,6 +20,21 @@ def write_report(folder: Path) -> list[Path]:
     run = read_run(folder)
     texts = {"summary.md": as_markdown(run), "report.html": as_page(run)}
     return [_replace(folder / name, text) for name, text in texts.items()]
+
+
+def write_reports(folder: Path) -> list[Path]:
+    """Rebuild the pages of a run folder, or of all run folders in a folder, with an index.html of them.
+
+    Raises ValueError where there is none, or one is not complete.
+    """
+    if any((folder / name).is_file() for name in HEADERS) or not folder.is_dir():
+        return write_report(folder)
+    inside = sorted({path.parent for name in HEADERS for path in folder.glob(f"*/{name}")})
+    if not inside:
+        raise ValueError(f"{folder} is not a run folder and holds none: there is no {' or '.join(HEADERS)}")
+    written = [path for run in inside for path in write_report(run)]
+    index = render_page("index.html.j2", tables=tables, runs={run.name: header_of(run) for run in inside})
+    return [*written, _replace(folder / "index.html", index)]
 
 
 def _replace(path: Path, text: str) -> Path:

@@ -1,0 +1,115 @@
+"""torch's words for the reference's optimizers, clippings and losses; rows as in `pytorch_words`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from frameworks.pytorch_words import Entry, Row, given, in_the_name
+from harness import case, objectives, rules
+
+# --- optimizers -------------------------------------------------------------------------------------------------
+
+
+def _betas(op: Any) -> str:
+    return f"betas=({op.beta_1}, {op.beta_2})"
+
+
+_RATES: Mapping[str, Entry] = {"learning_rate": "lr", "weight_decay": "weight_decay"}
+_EPSILON: Mapping[str, Entry] = _RATES | {"epsilon": "eps"}
+_ADAM: Mapping[str, Entry] = _EPSILON | {"beta_1": _betas, "beta_2": _betas}
+_SGD: Mapping[str, Entry] = _RATES | {"momentum": "momentum", "nesterov": "nesterov"}
+
+
+def _adam(op: Any) -> str:
+    return "torch.optim.AdamW" if op.decay == "decoupled" and op.weight_decay else "torch.optim.Adam"
+
+
+def _clipping(op: Any) -> str:
+    if op.by == "value":
+        return f"torch.nn.utils.clip_grad_value_(model.parameters(), {op.limit})"
+    if op.by == "global_norm":
+        return f"torch.nn.utils.clip_grad_norm_(model.parameters(), {op.limit})"
+    return f"for p in model.parameters(): torch.nn.utils.clip_grad_norm_(p, {op.limit})"
+
+
+_CASE_AND_RULES: Mapping[type, Row] = {
+    kind: row
+    for package in (case, rules)
+    for kind, row in {
+        package.SGD: ("torch.optim.SGD", _SGD | {"dampening": "dampening"}),
+        package.Adagrad: (
+            "torch.optim.Adagrad",
+            _EPSILON | {"initial_accumulator": "initial_accumulator_value", "rate_decay": "lr_decay"},
+        ),
+        package.RMSprop: (
+            "torch.optim.RMSprop",
+            _EPSILON | {"rho": "alpha", "momentum": "momentum", "centered": "centered"},
+        ),
+        package.Adam: (
+            _adam,
+            _ADAM | {"decay": in_the_name, "amsgrad": given("amsgrad", lambda op: op.amsgrad != "no")},
+        ),
+    }.items()
+}
+
+# --- losses -----------------------------------------------------------------------------------------------------
+
+
+def _huber(op: Any) -> str:
+    return f"nn.SmoothL1Loss(beta={op.delta})" if op.divided_by_delta else f"nn.HuberLoss(delta={op.delta})"
+
+
+def _binary(op: Any) -> str:
+    return "nn.BCEWithLogitsLoss()" if op.reads == "logits" else "nn.BCELoss()"
+
+
+def _classes(op: Any) -> str:
+    return "nn.NLLLoss()" if op.reads == "log_probabilities" else "nn.CrossEntropyLoss()"
+
+
+_REDUCTIONS = {"none": "none", "sum": "sum", "mean": "mean", "batchmean": "batchmean", "weighted_mean": "mean"}
+
+
+def _reduced(op: Any) -> str:
+    known = op.reduction in _REDUCTIONS
+    return f'loss(output, target, reduction="{_REDUCTIONS[op.reduction]}")' if known else ""
+
+
+def _shape(op: Any) -> str:
+    return "target.reshape(output.shape)" if op.alignment == "same" else ""
+
+
+ROWS: Mapping[type, Row] = {
+    **_CASE_AND_RULES,
+    rules.Adadelta: ("torch.optim.Adadelta", _EPSILON | {"rho": "rho"}),
+    rules.Adamax: ("torch.optim.Adamax", _ADAM),
+    rules.Nadam: ("torch.optim.NAdam", _ADAM | {"momentum_decay": "momentum_decay"}),
+    rules.Clipping: (_clipping, dict.fromkeys(("by", "limit"), in_the_name)),
+    rules.Accumulation: (
+        "optimizer.zero_grad()",
+        {"cleared": in_the_name},
+    ),
+    objectives.SquaredError: (lambda op: "nn.MSELoss() / 2" if op.half else "nn.MSELoss()", {"half": in_the_name}),
+    objectives.AbsoluteError: ("nn.L1Loss()", {}),
+    objectives.Huber: (_huber, dict.fromkeys(("delta", "divided_by_delta"), in_the_name)),
+    objectives.Poisson: (
+        "nn.PoissonNLLLoss",
+        {
+            "reads": given("log_input", lambda op: op.reads == "log_rate"),
+            "epsilon": "eps",
+            "stirling": "full",
+        },
+    ),
+    objectives.BinaryCrossEntropy: (_binary, {"reads": in_the_name}),
+    objectives.CrossEntropy: (_classes, {"reads": in_the_name}),
+    objectives.KLDivergence: ("nn.KLDivLoss", {"log_target": "log_target"}),
+    objectives.HingeEmbedding: ("nn.HingeEmbeddingLoss", {"margin": "margin"}),
+    objectives.SoftMargin: ("nn.SoftMarginLoss()", {}),
+    objectives.Triplet: (
+        "nn.TripletMarginLoss",
+        {"margin": "margin", "norm": "p", "epsilon": "eps", "swap": "swap"},
+    ),
+    objectives.Targets: (_shape, {"alignment": in_the_name}),
+    objectives.Loss: (_reduced, {"reduction": in_the_name}),
+}

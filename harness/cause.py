@@ -1,0 +1,93 @@
+"""What a row of the table of causes is, and the words in which it names edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.editing import Edit, Part, Parts
+
+Acts = Literal["forward", "loss", "gradient", "update", "state", "data"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """A reason for which the same model gives different numbers.
+
+    id: stable. acts: where it first shows. edits: signatures of the edits of a Case that produce it (see `signatures`),
+    any one of them; along: those that may go with it. when: what else must hold of the edit. source: where frameworks
+    differ so, file and version. unproven: why no edit proves it, where none does.
+    """
+
+    id: str
+    acts: Acts
+    meaning: str
+    edits: tuple[str, ...] = ()
+    along: tuple[str, ...] = ()
+    when: Callable[[Edit], bool] | None = None
+    source: str = ""
+    unproven: str = ""
+
+
+GROUPS = {
+    "activation": (
+        *("ReLU", "LeakyReLU", "Sigmoid", "Tanh", "Softmax", "SoftmaxOver", "Rectifier", "ClippedLinear", "HardSwish"),
+        *(
+            "ELU",
+            "GELU",
+            "Swish",
+            "Mish",
+            "Softplus",
+            "Softsign",
+            "LogSigmoid",
+            "TanhShrink",
+            "SoftShrink",
+            "HardShrink",
+        ),
+        *("Threshold", "PReLU", "Gated", "Function", "Absolute", "Linear"),
+    ),
+    "norm": ("BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "ResponseNorm", "UnitNorm"),
+    "optimizer": ("SGD", "Adagrad", "Adadelta", "RMSprop", "Adam", "Adamax", "Nadam", "Lion"),
+    "loss": (
+        *("SquaredError", "AbsoluteError", "Huber", "LogCosh", "PercentageError", "SquaredLogError", "Poisson"),
+        *("BinaryCrossEntropy", "BinaryFocal", "Hinge", "HingeEmbedding", "SoftMargin", "CrossEntropy", "Focal"),
+        *("KLDivergence", "CategoricalHinge", "CosineSimilarity", "Triplet", "Output"),
+    ),
+    "schedule": ("Constant", "Exponential", "InverseTime", "Piecewise", "Cosine", "Polynomial", "Warmup"),
+}
+"""Kinds that stand for each other."""
+
+
+def kind(part: Part) -> str:
+    """A part's kind in the table's words."""
+    name = type(part).__name__
+    if name == "LayerNorm" and not part.center:
+        return "RMSNorm"
+    if name == "Rectifier" and part.negative_slope:
+        return "LeakyReLU"
+    return name
+
+
+def signatures(edit: Edit, parts: Parts) -> tuple[str, ...]:
+    """How the table may name an edit of some parts, the most telling first: `BatchNorm.epsilon`, `norm.epsilon`; a part
+    replaced `ReLU>Tanh`, `activation>activation`, `>`; one that only one side has `+Scale`, `+norm`, `+`. Each
+    first with the kind of another part before it: `KLDivergence:Loss.reduction`."""
+    plain = _signatures(edit, parts[edit.position])
+    beside = dict.fromkeys(kind(part) for i, part in enumerate(parts) if part is not None and i != edit.position)
+    return (*(f"{other}:{signature}" for other in beside for signature in plain), *plain)
+
+
+def _signatures(edit: Edit, part: Part) -> tuple[str, ...]:
+    if edit.field:
+        return tuple(f"{name}.{field}" for name in (kind(part), *_groups(part)) for field in (edit.field, "*"))
+    one, other = edit.before, edit.after
+    if one is None or other is None:
+        there = other if one is None else one
+        return (f"+{kind(there)}", *(f"+{group}" for group in _groups(there)), "+")
+    names = [(kind(side), *_groups(side)) for side in (one, other)]
+    return (*(f"{a}>{b}" for pair in (names, names[::-1]) for a in pair[0] for b in pair[1]), ">")
+
+
+def _groups(part: Part) -> tuple[str, ...]:
+    return tuple(group for group, kinds in GROUPS.items() if kind(part) in kinds)

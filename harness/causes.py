@@ -1,0 +1,50 @@
+"""The table of causes, and which of them a set of edits is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness import causes_forward, causes_training
+from harness.cause import Cause, signatures
+from harness.editing import Edit, Parts
+
+TABLE: Mapping[str, Cause] = {cause.id: cause for cause in (*causes_forward.CAUSES, *causes_training.CAUSES)}
+"""Every cause by its id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A cause and the edits that it is; same: other ids that are the same edit."""
+
+    id: str
+    same: tuple[str, ...]
+    edits: tuple[Edit, ...]
+
+
+def named(edits: Sequence[Edit], parts: Parts) -> tuple[Named, ...]:
+    """The causes that these edits of some parts are; each takes along the edits that go with it."""
+    left, found = list(edits), []
+    while left:
+        first, rows = max(((edit, rows_of(edit, parts)) for edit in left), key=lambda pair: _taken(*pair, left, parts))
+        covered = [edit for edit in left if edit is first or _along(rows[0], edit, parts)]
+        found.append(Named(id=rows[0].id, same=tuple(row.id for row in rows[1:]), edits=tuple(covered)))
+        left = [edit for edit in left if edit not in covered]
+    return tuple(found)
+
+
+def rows_of(edit: Edit, parts: Parts) -> list[Cause]:
+    """The rows that name an edit by its most telling signature; at worst that a layer differs."""
+    for signature in signatures(edit, parts):
+        rows = [row for row in TABLE.values() if signature in row.edits and (row.when is None or row.when(edit))]
+        if rows:
+            return rows
+    return [TABLE["layer-different"]]
+
+
+def _taken(edit: Edit, rows: Sequence[Cause], left: Sequence[Edit], parts: Parts) -> int:
+    return sum(_along(rows[0], other, parts) for other in left if other is not edit)
+
+
+def _along(row: Cause, edit: Edit, parts: Parts) -> bool:
+    return any(signature in row.along for signature in signatures(edit, parts))

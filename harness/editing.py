@@ -1,0 +1,236 @@
+"""Edits of a Case's parts: which fields, set to other values, make one side compute what the other does."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import brentq
+
+from harness.case import NATIVE
+
+Part = Any
+"""A frozen dataclass that the reference computes: an op, a loss, an optimizer, a clipping; None: nothing there."""
+
+Parts = tuple[Part, ...]
+
+Alternatives = Mapping[int, Sequence[Part]]
+"""By position, parts that may stand there instead; None for none at all."""
+
+UNFIT = (ArithmeticError, LookupError, TypeError, ValueError, StopIteration)
+"""What the reference may raise where parts do not fit the arrays that they are tried on."""
+
+TOGETHER = 3
+"""Fields edited at once, at most."""
+
+USUAL = (
+    *(0.0, 1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 4e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5),
+    *(0.7, 0.75, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 100.0, 1e3),
+)
+"""Values at which a number is tried, and between which it is looked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """A field of the part at a position, as it is and as it would have to be; field "": the whole part."""
+
+    position: int
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Puzzle:
+    """What the parts of one side should compute.
+
+    compute: the reference's arrays, float64, for given parts. wanted: the other side's. enough: for each array the
+    largest difference that rounding explains.
+    """
+
+    compute: Callable[[Parts], Sequence[np.ndarray]]
+    wanted: Sequence[np.ndarray]
+    enough: Sequence[float]
+
+
+def apart(puzzle: Puzzle, parts: Parts) -> float:
+    """The largest difference in units of what rounding explains: up to 1 is agreement, NaN (or an error) is none."""
+    try:
+        with np.errstate(all="ignore"):
+            found = puzzle.compute(parts)
+    except UNFIT:
+        return math.inf  # such parts do not fit these arrays
+    if any(np.shape(one) != np.shape(other) for one, other in zip(found, puzzle.wanted, strict=True)):
+        return math.inf
+    gaps = [
+        float(np.abs(one - other).max(initial=0.0)) / limit
+        for one, other, limit in zip(found, puzzle.wanted, puzzle.enough, strict=True)
+    ]
+    return math.inf if any(math.isnan(gap) for gap in gaps) else max(gaps, default=0.0)
+
+
+def edited(parts: Parts, edits: Sequence[Edit]) -> Parts:
+    """The parts with the edits made."""
+    changed = list(parts)
+    for edit in edits:
+        part = changed[edit.position]
+        changed[edit.position] = dataclasses.replace(part, **{edit.field: edit.after}) if edit.field else edit.after
+    return tuple(changed)
+
+
+def differing(parts: Parts, other: Parts) -> list[Edit]:
+    """The edits that turn the one into the other, position by position."""
+    edits = []
+    for i, (one, two) in enumerate(zip(parts, other, strict=True)):
+        if type(one) is not type(two):
+            edits.append(Edit(position=i, field="", before=one, after=two))
+        elif one is not None:
+            pairs = [(field.name, getattr(one, field.name), getattr(two, field.name)) for field in fields(one)]
+            edits += [Edit(position=i, field=name, before=b, after=a) for name, b, a in pairs if b != a]
+    return edits
+
+
+def smallest(puzzle: Puzzle, parts: Parts, edits: Sequence[Edit]) -> list[tuple[Edit, ...]]:
+    """The smallest sets of these edits that fit; all of the smallest size, as one is as good as the other."""
+    for count in range(1, len(edits) + 1):
+        if count > TOGETHER and count < len(edits):
+            continue
+        fits = [some for some in itertools.combinations(edits, count) if apart(puzzle, edited(parts, some)) <= 1]
+        if fits:
+            return fits
+    return []
+
+
+def searched(puzzle: Puzzle, parts: Parts, alternatives: Alternatives) -> list[tuple[Edit, ...]]:
+    """The smallest sets of edits that fit, where nothing is known of the other side: each choice is tried, each number
+    solved for; then two at once, of which one is a choice."""
+    choices = [*_choices(parts), *_replacements(parts, alternatives)]
+    fits = [(edit,) for edit in choices if apart(puzzle, edited(parts, (edit,))) <= 1]
+    fits += [(edit,) for edit in _solved(puzzle, parts)]
+    if fits:
+        return fits
+    for choice in choices:
+        chosen = edited(parts, (choice,))
+        for number in _solved(puzzle, chosen):
+            if choice.field == "" and number.position == choice.position:
+                whole = edited(chosen, (number,))[choice.position]
+                fits.append((dataclasses.replace(choice, after=whole),))
+            elif (number.position, number.field) != (choice.position, choice.field):
+                fits.append((choice, number))
+    return fits
+
+
+def _replacements(parts: Parts, alternatives: Alternatives) -> Iterator[Edit]:
+    for position, others in alternatives.items():
+        for other in others:
+            if other != parts[position]:
+                yield Edit(position=position, field="", before=parts[position], after=other)
+
+
+def fields(part: Part) -> tuple[dataclasses.Field[Any], ...]:
+    """A part's fields; of one that is not there, none."""
+    return () if part is None else dataclasses.fields(part)
+
+
+def _choices(parts: Parts) -> Iterator[Edit]:
+    """Every other value of every field that has few."""
+    for i, part in enumerate(parts):
+        for field in fields(part):
+            value = getattr(part, field.name)
+            for other in _others(_hints(type(part))[field.name], value):
+                yield Edit(position=i, field=field.name, before=value, after=other)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _others(hint: Any, value: Any) -> list[Any]:
+    """The values that a field may have besides its own: of a choice between names, truth, or presence."""
+    kinds = typing.get_args(hint) if typing.get_origin(hint) not in (None, Literal, tuple) else (hint,)
+    if bool in kinds and isinstance(value, bool):
+        return [not value]
+    named = [name for kind in kinds if typing.get_origin(kind) is Literal for name in typing.get_args(kind)]
+    return [name for name in named if name not in (value, NATIVE)]
+
+
+def _solved(puzzle: Puzzle, parts: Parts) -> Iterator[Edit]:
+    """Every number of the parts, by itself, as it would have to be."""
+    for i, part in enumerate(parts):
+        for field in fields(part):
+            value = getattr(part, field.name)
+            if isinstance(value, float) and math.isfinite(value):
+                found = _number(puzzle, parts, Edit(position=i, field=field.name, before=value, after=value))
+                if found is not None and found != value:
+                    yield Edit(position=i, field=field.name, before=value, after=found)
+
+
+def _number(puzzle: Puzzle, parts: Parts, edit: Edit) -> float | None:
+    """The value of a field at which the parts fit, as the shortest decimal that does."""
+
+    def with_value(value: float) -> Parts:
+        return edited(parts, (dataclasses.replace(edit, after=value),))
+
+    for value in USUAL:
+        if value != edit.before and apart(puzzle, with_value(value)) <= 1:
+            return value
+    at = _most_apart(puzzle, parts)
+    if at is None:
+        return None
+    array, index = at
+
+    def miss(value: float) -> float:
+        with np.errstate(all="ignore"):
+            return float(puzzle.compute(with_value(value))[array][index] - puzzle.wanted[array][index])
+
+    grid = sorted({*USUAL, *(-value for value in USUAL), *(edit.before * factor for factor in (0.5, 0.99, 1.01, 2))})
+    misses = [_or_nan(miss, value) for value in grid]
+    for (low, at_low), (high, at_high) in itertools.pairwise(zip(grid, misses, strict=True)):
+        if at_low * at_high < 0:
+            root = _root(miss, low, high)
+            short = next((v for v in _shorter(root) if apart(puzzle, with_value(v)) <= 1), None)
+            if short is not None:
+                return short
+    return None
+
+
+def _root(miss: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function that changes sign between two points is 0; the lower one where it is not to be had there."""
+    try:
+        root, _ = brentq(  # pyright: ignore[reportGeneralTypeIssues]
+            miss, low, high, xtol=1e-300, rtol=4 * np.finfo(float).eps, full_output=True, disp=False
+        )
+    except ValueError:  # NaN in between
+        return low
+    return float(root)
+
+
+def _or_nan(function: Callable[[float], float], value: float) -> float:
+    try:
+        return function(value)
+    except UNFIT:
+        return math.nan
+
+
+def _most_apart(puzzle: Puzzle, parts: Parts) -> tuple[int, tuple[int, ...]] | None:
+    """The array and the element that are furthest from what is wanted."""
+    if not math.isfinite(apart(puzzle, parts)):
+        return None
+    gaps = [np.abs(one - other) for one, other in zip(puzzle.compute(parts), puzzle.wanted, strict=True)]
+    array = max(range(len(gaps)), key=lambda i: float(gaps[i].max(initial=0.0)) / puzzle.enough[i])
+    return array, tuple(int(k) for k in np.unravel_index(int(gaps[array].argmax()), gaps[array].shape))
+
+
+def _shorter(value: float) -> Iterator[float]:
+    """The decimals of a number, the shortest first."""
+    for digits in range(1, 17):
+        yield float(f"{value:.{digits}g}")
+    yield value

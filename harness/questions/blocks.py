@@ -1,0 +1,101 @@
+"""Why a block's output differs: what it computes on both sides from the reference's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice, product
+
+import numpy as np
+
+from harness.calls import Call
+from harness.editing import Parts
+from harness.elsewhere import Moment
+from harness.following import Taken, shown
+from harness.judging import K
+from harness.mapping import forced_by, mapped
+from harness.ops_standard import ACTIVATIONS
+from harness.owning import Own
+from harness.questions.chains import Arrays, Chain, beside, chains, run
+from harness.solving import Question
+from harness.views import put
+
+BEFORE, BEHIND = 12, 3
+"""Blocks around the one in question that are read."""
+
+Calls = tuple[Mapping[str, Call], Mapping[str, Call]]
+"""The blocks of either side, by the activation that shows them."""
+
+PAIRS = 10
+"""Pairs of chains that are tried."""
+
+
+def calls_near(moment: Moment, names: tuple[str, str]) -> Calls:
+    """The blocks around an activation (by its name on either side), the candidate's fed what the reference's was."""
+    forced = forced_by(moment.plan, moment.reference, moment.candidate)["float64"]
+    states = moment.reference.before, mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before)
+    takens = moment.reference, moment.candidate
+    found = []
+    for side, taken, state, given, name in zip(moment.sides, takens, states, (None, forced), names, strict=True):
+        recorded = list(taken.records["float64"].activations)
+        if name not in recorded:
+            found.append({})
+            continue
+        at = recorded.index(name)
+        watched = side.watched["float64"]
+        watched.load(state["float64"])
+        batch = side.feed.batch(moment.step, "float64")
+        found.append(
+            getattr(watched, "calls", lambda *_: {})(batch, recorded[max(0, at - BEFORE) : at + 1 + BEHIND], given)
+        )
+    return found[0], found[1]
+
+
+def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> Iterator[Question]:
+    """What may tell why activation i differs: the block alone on both sides, with those before it, or of one side."""
+    quantity, enough = moment.plan.compared[i], K * own.measures.budget[0, i]
+    values = shown(quantity, moment.reference, alone)
+    names = quantity.reference, quantity.candidate
+    theirs = [list(chains(of, name)) for of, name in zip(calls, names, strict=True)]
+    pairs = sorted(product(*theirs), key=lambda pair: sum(len(chain.blocks) for chain in pair))
+    for one, other in islice(pairs, PAIRS):
+        yield _asked(one, other, values, enough)
+    for chain in theirs[0][:1]:
+        yield _one_sided(chain, 0, [chain.canonical(value) for value in values], enough)
+    if theirs[1] and quantity.aligned is not None:
+        own_layout = np.empty(alone.records["float64"].activations[quantity.candidate].shape)
+        put(quantity.aligned.view, own_layout, values[0])
+        chain = theirs[1][0]
+        yield _one_sided(chain, 1, [chain.canonical(own_layout), chain.output], enough)
+
+
+def _asked(one: Chain, other: Chain, values: tuple[np.ndarray, np.ndarray], enough: float) -> Question:
+    parts = beside(one, other)
+    held = held_by(one, other, parts)
+    return Question(
+        parts=parts,
+        values=([one.canonical(values[0])], [one.canonical(values[1])]),
+        compute=lambda ops: [run(ops, one, held)],
+        enough=[enough],
+    )
+
+
+def held_by(one: Chain, other: Chain, parts: tuple[Parts, Parts]) -> list[list[Arrays]]:
+    """For each place the parameters of either side's op there; parameters that both have are equal."""
+    sides = iter(one.parameters), iter(other.parameters)
+    held = []
+    for ops in zip(*parts, strict=True):
+        held.append([next(of) for op, of in zip(ops, sides, strict=True) if op is not None])
+    return held
+
+
+def _one_sided(chain: Chain, side: int, values: list[np.ndarray], enough: float) -> Question:
+    """One side alone is known: which edit of it gives the other's values?"""
+    parts: tuple[Parts, Parts] = (chain.ops, ()) if side == 0 else ((), chain.ops)
+    held = [[parameters] for parameters in chain.parameters]
+    return Question(
+        parts=parts,
+        values=([values[0]], [values[1]]),
+        compute=lambda ops: [run(ops, chain, held)],
+        enough=[enough],
+        alternatives={i: ACTIVATIONS for i, op in enumerate(chain.ops) if type(op) in {type(a) for a in ACTIVATIONS}},
+    )

@@ -1,0 +1,112 @@
+"""The edit that makes the reference compute one side's values in place of the other's: what proves a cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from harness.editing import Alternatives, Edit, Parts, Puzzle, apart, differing, edited, searched, smallest
+
+Compute = Callable[[Parts], Sequence[np.ndarray]]
+Values = Sequence[np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """The same computation on both sides, from the same numbers.
+
+    parts: what each side is read as, () where it is not known. values: what each side computed, float64. compute: what
+    the reference makes of parts. enough: for each array the largest difference that rounding explains.
+    alternatives: by position, parts that may stand there where a side is not known.
+    """
+
+    parts: tuple[Parts, Parts]
+    values: tuple[Values, Values]
+    compute: Compute
+    enough: Sequence[float]
+    alternatives: Alternatives = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """The edits that turn the reference side's parts into the candidate's; others: sets that fit as well.
+
+    before, after: how far the candidate's values are from what the parts compute, unedited and edited, float64.
+    """
+
+    parts: Parts
+    edits: tuple[Edit, ...]
+    others: tuple[tuple[Edit, ...], ...]
+    before: float
+    after: float
+
+
+def joined(questions: Sequence[Question]) -> Question:
+    """One question of several points: what is read as the first says, and must hold at all of them."""
+    return replace(
+        questions[0],
+        values=([v for q in questions for v in q.values[0]], [v for q in questions for v in q.values[1]]),
+        compute=lambda parts: [array for question in questions for array in question.compute(parts)],
+        enough=[limit for question in questions for limit in question.enough],
+    )
+
+
+def solved(question: Question) -> Solved | None:
+    """The smallest edits that prove why the two sides differ; None where none do.
+
+    A side's parts are believed only where the reference reproduces that side's own values.
+    """
+    reference, candidate = (_believed(question, side) for side in (0, 1))
+    if reference and candidate:
+        edits = differing(reference, candidate) if len(reference) == len(candidate) else []
+        fits = smallest(_puzzle(question, 1), reference, edits)
+        return _answer(question, reference, fits) if fits else None
+    if reference:
+        fits = searched(_puzzle(question, 1), reference, question.alternatives)
+        return _answer(question, reference, fits) if fits else None
+    if candidate:
+        fits = searched(_puzzle(question, 0), candidate, question.alternatives)
+        return _turned(question, candidate, fits[0], fits[1:]) if fits else None
+    return None
+
+
+def _believed(question: Question, side: int) -> Parts:
+    """What a side is read as, if the reference so reproduces its values; else ()."""
+    parts = question.parts[side]
+    return parts if parts and apart(_puzzle(question, side), parts) <= 1 else ()
+
+
+def _puzzle(question: Question, side: int) -> Puzzle:
+    return Puzzle(compute=question.compute, wanted=question.values[side], enough=question.enough)
+
+
+def _answer(question: Question, parts: Parts, fits: Sequence[tuple[Edit, ...]]) -> Solved:
+    return Solved(
+        parts=parts,
+        edits=fits[0],
+        others=tuple(fits[1:]),
+        before=_gap(question.values[0], question.values[1]),
+        after=_gap(question.compute(edited(parts, fits[0])), question.values[1]),
+    )
+
+
+def _turned(question: Question, parts: Parts, edits: tuple[Edit, ...], others: Sequence[tuple[Edit, ...]]) -> Solved:
+    """Edits of the candidate's parts that make them the reference's, told the other way round."""
+    reference = edited(parts, edits)
+
+    def back(some: tuple[Edit, ...]) -> tuple[Edit, ...]:
+        return tuple(replace(edit, before=edit.after, after=edit.before) for edit in some)
+
+    return Solved(
+        parts=reference,
+        edits=back(edits),
+        others=tuple(back(some) for some in others),
+        before=_gap(question.values[0], question.values[1]),
+        after=_gap(question.compute(reference), question.values[0]),
+    )
+
+
+def _gap(one: Values, other: Values) -> float:
+    return max((float(np.abs(a - b).max(initial=0.0)) for a, b in zip(one, other, strict=True)), default=0.0)
