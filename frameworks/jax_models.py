@@ -97,6 +97,9 @@ class JaxModel:
         """A function of the user's own."""
         return () if self.loss is None else (None,)
 
+    def penalty(self) -> None:
+        """A function of the user's own."""
+
     def state(self) -> State:
         slots = {PILED: _numpy(self.piled)} if self.piles_up else {}
         if self.updater is None:

@@ -132,9 +132,9 @@ def _dot(seen: Seen) -> Reading | None:
 
 def _gather(seen: Seen) -> Reading | None:
     axis, indices = seen.given.get("axis"), seen.given["indices"]
-    if axis is None or not isinstance(indices, np.ndarray) or len(seen.x) != 2 or seen.given.get("batch_dims"):
+    if axis is None or not isinstance(indices, np.ndarray) or indices.dtype.kind != "i" or seen.given.get("batch_dims"):
         return None
-    return Reading(ops=(ops.Gather(axis=axis % seen.x[0].ndim),), inputs=seen.x)
+    return Reading(ops=(ops.Gather(axis=axis % seen.x[0].ndim),), inputs=(seen.x[0], indices))
 
 
 # --- reductions -------------------------------------------------------------------------------------------------

@@ -181,7 +181,9 @@ class _Reader:
         if reading is not None and unknown:
             reading = self._chained(reading, unknown) if len(inputs) == len(unknown) == 1 else None
         if reading is None:
-            arrays = tuple(self._arrays[id(t)] for t in inputs if t.dtype.is_floating)
+            whole = self._notes.outermost[id(tensor)].made
+            kind = type(whole).__name__ if isinstance(whole, keras.layers.Layer) else kind
+            arrays = tuple(self._arrays[key] for key in self._sources(tensor))
             return Call(kind=kind, ops=(), inputs=arrays, parameters=(), names=(), output=output, canonical=same)
         weights = reading.weights if any(reading.weights) else ((),) * len(reading.ops)
         return Call(
@@ -193,6 +195,17 @@ class _Reader:
             output=reading.canonical(output),
             canonical=reading.canonical,
         )
+
+    def _sources(self, tensor: Tensor) -> dict[int, None]:
+        """The known floating tensors that one is made of, by id."""
+        found: dict[int, None] = {}
+        note = self._notes.outermost.get(id(tensor))
+        for given in note.tensors() if note is not None else ():
+            if self._recorder.knows(given) and given.dtype.is_floating:
+                found[id(given)] = None
+            elif given is not tensor:
+                found |= self._sources(given)
+        return found
 
     def _chained(self, reading: Reading, unknown: list[Tensor]) -> Reading | None:
         """With what made its one input before it."""

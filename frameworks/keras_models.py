@@ -16,12 +16,13 @@ from frameworks.keras_calls import calls_of
 from frameworks.keras_copies import Copy, plain, seen
 from frameworks.keras_objectives import read_compiled
 from frameworks.keras_optimizers import Slots, rule_of, typed_rate
+from frameworks.keras_penalties import read_penalty
 from frameworks.keras_recording import Names, Recorder, Tensor
 from frameworks.keras_rules import read_rule
 from frameworks.keras_writing import written as written
 from harness.calls import Call
 from harness.case import HarnessError, Precision
-from harness.objectives import Loss
+from harness.objectives import Loss, Penalty
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
 from harness.rules import Optimizer, Rule
 
@@ -88,6 +89,11 @@ class WatchedKeras:
             return ()
         with self._context():
             return read_compiled(compiled, self._fused(batch), self._recipe.class_weight, batch.targets)
+
+    def penalty(self) -> Penalty | None:
+        """The weights' regularizers, where all are alike."""
+        names = {id(variable): name for name, variable in self._names.variables.items()}
+        return read_penalty({names[id(v)]: v.regularizer for v in self._trained if v.regularizer is not None})
 
     def _fused(self, batch: Batch) -> list[bool]:
         """Whether each output carries the logits from which Keras takes an entropy."""

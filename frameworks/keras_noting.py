@@ -41,11 +41,12 @@ class Note:
 
 
 class Notes:
-    """What made each tensor; what made it first where several handed it on."""
+    """What made each tensor: what did first, where several handed it on; and the outermost, whose it is."""
 
     def __init__(self, inside: Callable[[], Any], known: Collection[str]) -> None:
         """inside: the innermost layer that is being called. known: functions to be noted, by Keras's names."""
         self.made: dict[int, Note] = {}
+        self.outermost: dict[int, Note] = {}
         self._inside, self._known, self._within = inside, known, False
 
     def observe(self, made: Any, args: Any, kwargs: Any, result: Any) -> None:
@@ -55,7 +56,8 @@ class Notes:
         new = [tensor for tensor in results if id(tensor) not in old]
         if isinstance(made, keras.layers.MultiHeadAttention):  # its last projection is its own
             new.append(results[0])
-        if not new:
+        shown = [tensor for tensor in results if id(tensor) not in map(id, given)]
+        if isinstance(made, keras.Model) or not shown:  # a model is no more than its layers
             return
         note = Note(
             made=made,
@@ -66,6 +68,7 @@ class Notes:
             kept=_kept(made, given[0]) if isinstance(made, keras.layers.Dropout) else None,
         )
         self.made.update({id(tensor): note for tensor in new})
+        self.outermost.update({id(tensor): note for tensor in shown})
 
     @contextlib.contextmanager
     def functions(self) -> Iterator[None]:

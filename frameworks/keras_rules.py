@@ -23,20 +23,13 @@ from harness.rules import (
     Adam,
     Adamax,
     Clipping,
-    Constant,
-    Cosine,
-    Exponential,
-    InverseTime,
     Lion,
     Nadam,
     Optimizer,
-    Piecewise,
-    Polynomial,
     RMSprop,
     Rule,
-    Schedule,
-    Warmup,
 )
+from harness.schedules import Constant, Cosine, Exponential, InverseTime, Piecewise, Polynomial, Schedule, Warmup
 
 _EXCLUDED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 _CLIPPING = {"clipnorm": "variable_norm", "global_clipnorm": "global_norm", "clipvalue": "value"}

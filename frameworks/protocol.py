@@ -10,7 +10,7 @@ import numpy as np
 from harness.calls import Call
 from harness.case import Case, Precision
 from harness.conventions import Conventions
-from harness.objectives import Loss
+from harness.objectives import Loss, Penalty
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
 from harness.rules import Optimizer, Rule
 
@@ -73,6 +73,11 @@ class Watched(Protocol):
     def losses(self, batch: Batch) -> Sequence[Loss | None]:
         """The loss of each output, without penalties; None for one that is not known, () where there is none. To be
         asked behind the first step."""
+        ...
+
+    def penalty(self) -> Penalty | None:
+        """What is added to the losses for the parameters, by their names; None where there is none, or none that is
+        known."""
         ...
 
     def state(self) -> State:

@@ -13,7 +13,9 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name that users give it)
 
-from harness.objectives import (
+from harness.objectives import Loss, Targets, listed
+from harness.recipe import Recipe
+from harness.terms import (
     AbsoluteError,
     BinaryCrossEntropy,
     CategoricalHinge,
@@ -21,16 +23,12 @@ from harness.objectives import (
     HingeEmbedding,
     Huber,
     KLDivergence,
-    Loss,
     Poisson,
     SoftMargin,
     SquaredError,
-    Targets,
     Term,
     Triplet,
-    listed,
 )
-from harness.recipe import Recipe
 
 Settings = Mapping[str, Any]
 
@@ -137,7 +135,7 @@ def _per_class(weight: Tensor | None) -> tuple[float, ...] | None:
     """Weights along the last axis or by class, () for none; None where they have another shape."""
     if weight is None:
         return ()
-    return tuple(weight.tolist()) if weight.ndim == 1 else None
+    return tuple(weight.reshape(-1).tolist()) if weight.ndim <= 1 else None
 
 
 def _entropy(plain: Loss, function: Any, settings: Settings, are_probabilities: bool) -> Loss:

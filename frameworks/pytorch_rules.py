@@ -13,26 +13,8 @@ from torch import Tensor, optim
 from torch.optim import lr_scheduler
 
 from harness.recipe import Recipe
-from harness.rules import (
-    SGD,
-    Accumulation,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    Constant,
-    Cosine,
-    Exponential,
-    Nadam,
-    Optimizer,
-    Piecewise,
-    Polynomial,
-    RAdam,
-    RMSprop,
-    Rule,
-    Schedule,
-    Warmup,
-)
+from harness.rules import SGD, Accumulation, Adadelta, Adagrad, Adam, Adamax, Nadam, Optimizer, RAdam, RMSprop, Rule
+from harness.schedules import Constant, Cosine, Exponential, Piecewise, Polynomial, Schedule, Warmup
 
 Group = Mapping[str, Any]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from frameworks.pytorch_words import Entry, Row, given, in_the_name
-from harness import case, objectives, rules
+from harness import case, objectives, rules, terms
 
 # --- optimizers -------------------------------------------------------------------------------------------------
 
@@ -90,10 +90,10 @@ ROWS: Mapping[type, Row] = {
         "optimizer.zero_grad()",
         {"cleared": in_the_name},
     ),
-    objectives.SquaredError: (lambda op: "nn.MSELoss() / 2" if op.half else "nn.MSELoss()", {"half": in_the_name}),
-    objectives.AbsoluteError: ("nn.L1Loss()", {}),
-    objectives.Huber: (_huber, dict.fromkeys(("delta", "divided_by_delta"), in_the_name)),
-    objectives.Poisson: (
+    terms.SquaredError: (lambda op: "nn.MSELoss() / 2" if op.half else "nn.MSELoss()", {"half": in_the_name}),
+    terms.AbsoluteError: ("nn.L1Loss()", {}),
+    terms.Huber: (_huber, dict.fromkeys(("delta", "divided_by_delta"), in_the_name)),
+    terms.Poisson: (
         "nn.PoissonNLLLoss",
         {
             "reads": given("log_input", lambda op: op.reads == "log_rate"),
@@ -101,12 +101,12 @@ ROWS: Mapping[type, Row] = {
             "stirling": "full",
         },
     ),
-    objectives.BinaryCrossEntropy: (_binary, {"reads": in_the_name}),
-    objectives.CrossEntropy: (_classes, {"reads": in_the_name}),
-    objectives.KLDivergence: ("nn.KLDivLoss", {"log_target": "log_target"}),
-    objectives.HingeEmbedding: ("nn.HingeEmbeddingLoss", {"margin": "margin"}),
-    objectives.SoftMargin: ("nn.SoftMarginLoss()", {}),
-    objectives.Triplet: (
+    terms.BinaryCrossEntropy: (_binary, {"reads": in_the_name}),
+    terms.CrossEntropy: (_classes, {"reads": in_the_name}),
+    terms.KLDivergence: ("nn.KLDivLoss", {"log_target": "log_target"}),
+    terms.HingeEmbedding: ("nn.HingeEmbeddingLoss", {"margin": "margin"}),
+    terms.SoftMargin: ("nn.SoftMarginLoss()", {}),
+    terms.Triplet: (
         "nn.TripletMarginLoss",
         {"margin": "margin", "norm": "p", "epsilon": "eps", "swap": "swap"},
     ),

@@ -26,11 +26,15 @@ Values = Mapping[Precision, np.ndarray]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A block by its name on either side (of one that a side lacks, what stands in its place), and what is with it."""
+    """A block by its name on either side (of one that a side lacks, what stands in its place), and what is with it.
+
+    alone: the side that has it, 0 or 1; None for two that differ.
+    """
 
     reference: str
     candidate: str
     text: str
+    alone: int | None
 
 
 def block_behind(moment: Moment, own: Own, i: int) -> Block | None:
@@ -62,18 +66,18 @@ def _guesses(moment: Moment, i: int) -> Iterator[tuple[Block, str, Values]]:
         pair = partners[1][fed[1]]
         for name in free[0]:
             if _shape(reference, name) == _shape(reference, pair.reference):
-                alone = Block(reference=name, candidate=pair.candidate, text=f"{name} is there in the reference alone")
+                alone = Block(reference=name, candidate=pair.candidate, text=f"{name} is there in the reference alone", alone=0)
                 yield alone, pair.candidate, _seen(moment, name, pair.candidate, pair.view)
     if fed[0] is not None:
         pair = partners[0][fed[0]]
         for name in free[1]:
             if _shape(candidate, name) == _shape(candidate, pair.candidate):
-                alone = Block(reference=name, candidate=name, text=f"{name} is there in the candidate alone")
+                alone = Block(reference=name, candidate=name, text=f"{name} is there in the candidate alone", alone=1)
                 yield alone, name, _seen(moment, pair.reference, name, pair.view)
     for one in (name for name in reversed(behind[0]) if name not in partners[0]):
         for other in (name for name in reversed(behind[1]) if name not in partners[1]):
             for view in layouts(_shape(reference, one), _shape(candidate, other)):
-                two = Block(reference=one, candidate=other, text=f"{one} and {other} differ")
+                two = Block(reference=one, candidate=other, text=f"{one} and {other} differ", alone=None)
                 yield two, other, _seen(moment, one, other, view)
 
 

@@ -346,7 +346,7 @@ CAUSES = (
     _F(
         id="attention-scale",
         meaning="1/sqrt(d) missing on one side",
-        edits=("Attention.scale", "MultiHeadAttention.scale", "scores:factor"),
+        edits=("Attention.scale", "MultiHeadAttention.scale", "SoftmaxOver:+Scale"),
     ),
     _F(
         id="attention-fully-masked-row",

@@ -18,6 +18,8 @@ from harness.pairing import Pairing
 from harness.report.fragment import as_fragment
 from harness.views import Link, View
 
+NOTES = 6  # in the words of a comparison, so that they fit a screen
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Divergence:
@@ -88,7 +90,9 @@ class Comparison:
         elif self.verdict != "undecided":
             worst = self.frame.loc[self.frame["ratio"].idxmax()]
             lines.append(f"largest difference: {worst['ratio']:.2g} times what rounding explains ({worst['name']})")
-        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"note: {note}" for note in self.notes[:NOTES]]
+        if len(self.notes) > NOTES:
+            lines.append(f"and {len(self.notes) - NOTES} more notes: result.notes")
         lines.append(f"next: {self._next()}")
         return "\n".join(lines)
 

@@ -15,8 +15,10 @@ from harness.editing import Edit, Part, Parts, edited
 from harness.elsewhere import Moment, fed_alike, further
 from harness.finding import Finding
 from harness.following import Taken, measures_of
+from harness.judging import K
 from harness.owning import Own
 from harness.questions import blocks, buffers, gradients, losses, updates
+from harness.remapping import Remedy, remedy, righted
 from harness.solving import Question, Solved, joined, solved
 
 
@@ -29,30 +31,49 @@ class Point:
     alone: Taken
 
 
-def findings(moment: Moment, own: Own, new: Sequence[int]) -> list[Finding]:
+def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy | None = None) -> list[Finding]:
     """Why each of these quantities, which differ by themselves, does; in the order of the computation.
 
     Own errors of one block, of the loss, and of all updates have one cause each, or one set. What explains a step must
-    explain the next one too.
+    explain the next one too. proof: what proves the first of them. What a wrong map of the weights explains goes with
+    it.
     """
-    points = [Point(moment=moment, own=own, alone=fed_alike(moment)), *_further(moment, own)]
     found: list[Finding] = []
-    settled: set[int] = set()
-    for i in new:
-        if i in settled:
+    left = list(new)
+    points = _points(moment, own)
+    while left:
+        i = left[0]
+        if isinstance(proof, Remedy):
+            found.append(_mapped(moment, i, proof))
+            moment, own, left = _righted(moment, own, left, proof)
+            points, proof = _points(moment, own), None
             continue
-        settled |= _settled(moment, i)
-        answers = _answered(points, i)
-        found += [new for new in answers if not any((new.id, new.edit) == (old.id, old.edit) for old in found)]
+        answers = _of_block(points[0], proof) if proof else _answered(points, i)
+        if not answers and moment.plan.compared[i].kind == "activation" and (proof := remedy(moment, own, i)):
+            continue
+        found += [a for a in answers or [_unknown(moment, i)] if (a.id, a.edit) not in {(f.id, f.edit) for f in found}]
+        left = [k for k in left if k not in _settled(moment, i)]
+        proof = None
     return found
 
 
-def _further(moment: Moment, own: Own) -> list[Point]:
+def _points(moment: Moment, own: Own) -> list[Point]:
+    """The step itself, and the next one."""
     there, alone = further(moment, 0)
     measures = measures_of(moment.plan, there.reference, alone)
     measures.noise_candidate = np.fmax(measures.noise_candidate, measures.noise_reference)
-    finite = np.isfinite(measures.d64).all()
-    return [Point(moment=there, own=replace(own, measures=measures), alone=alone)] if finite else []
+    points = [Point(moment=moment, own=own, alone=fed_alike(moment))]
+    if np.isfinite(measures.d64).all():
+        points.append(Point(moment=there, own=replace(own, measures=measures), alone=alone))
+    return points
+
+
+def _righted(moment: Moment, own: Own, new: Sequence[int], right: Remedy) -> tuple[Moment, Own, list[int]]:
+    """The moment with the weights mapped as meant, and what still differs by itself."""
+    moment = replace(moment, plan=righted(moment.plan, right.edit))
+    measures = measures_of(moment.plan, moment.reference, fed_alike(moment))
+    measures.spread[...] = np.fmax(measures.spread, own.measures.spread)
+    return moment, replace(own, measures=measures), [i for i in new if not measures.ratio[0, i] <= K]
 
 
 def _settled(moment: Moment, i: int) -> set[int]:
@@ -70,13 +91,54 @@ def _settled(moment: Moment, i: int) -> set[int]:
 
 
 def _answered(points: Sequence[Point], i: int) -> list[Finding]:
-    """What the first question that has an answer says."""
+    """What the first question that has an answer says; nothing where none has."""
     first = points[0]
-    for questions in zip(*(list(_asked(point, i)) for point in points), strict=False):
-        answer = solved(joined(questions))
+    elsewhere = [{question.of: question for question in _asked(point, i)} for point in points[1:]]
+    for question in _asked(first, i):
+        answer = solved(joined([question, *(of[question.of] for of in elsewhere if question.of in of)]))
         if answer:
-            return list(_named(first.moment, first.own, i, answer))
-    return [_unknown(first.moment, i)]
+            places = place_of(first.moment.plan, i, 0), place_of(first.moment.plan, i, 1)
+            return list(_named(first.moment, places, answer))
+    return []
+
+
+def _of_block(point: Point, block: Block) -> list[Finding]:
+    """A block that only one side has, or two that no value has paired: substituting it was the proof."""
+    moment = point.moment
+    places = f"forward:{block.reference}", f"forward:{block.candidate}"
+    calls = blocks.calls_near(moment, (block.reference, block.candidate))
+    if block.alone is None:
+        question = blocks.unpaired(point.moment, point.alone, calls, (block.reference, block.candidate))
+        answer = solved(question) if question else None
+        if answer:
+            return list(_named(moment, places, answer))
+    parts = blocks.only_there(calls, block)
+    causes = named([Edit(position=0, field="", before=parts[0], after=None)], parts) if parts else ()
+    return [
+        Finding(
+            id=causes[0].id if causes else "layer-missing" if block.alone is not None else "layer-different",
+            same=causes[0].same if causes else (),
+            where=places[0],
+            candidate_where=places[1],
+            step=moment.step,
+            status="proven",
+            edit=f"{block.text}: {_value(parts[0])}" if parts else block.text,
+        )
+    ]
+
+
+def _mapped(moment: Moment, i: int, right: Remedy) -> Finding:
+    return Finding(
+        id=right.cause,
+        where=place_of(moment.plan, i, 0),
+        candidate_where=place_of(moment.plan, i, 1),
+        step=moment.step,
+        status="proven",
+        edit=right.text,
+        before64=right.before,
+        after64=right.after,
+        advice={"candidate": "harness.transfer(reference, candidate, x)"},
+    )
 
 
 def _asked(point: Point, i: int) -> Iterator[Question]:
@@ -94,11 +156,15 @@ def _asked(point: Point, i: int) -> Iterator[Question]:
             yield from blocks.questions(moment, own, alone, i, blocks.calls_near(moment, names))
             return
         case "activation_gradient":
-            asked = gradients.question(moment, own, alone, i, blocks.calls_near(moment, names))
+            yield from gradients.questions(moment, own, alone, i, blocks.calls_near(moment, names))
+            return
         case _:
             layers = buffers.layer_of(moment, i, 0), buffers.layer_of(moment, i, 1)
-            asking = buffers if quantity.kind == "buffer" else gradients
-            asked = asking.question(moment, own, alone, i, blocks.calls_near(moment, layers))
+            calls = blocks.calls_near(moment, layers)
+            if quantity.kind == "gradient":
+                yield from gradients.questions(moment, own, alone, i, calls)
+                return
+            asked = buffers.question(moment, own, alone, i, calls)
     if asked:
         yield asked
 
@@ -114,15 +180,15 @@ def _unknown(moment: Moment, i: int) -> Finding:
     )
 
 
-def _named(moment: Moment, own: Own, i: int, answer: Solved) -> Iterator[Finding]:
+def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[Finding]:
     """A finding for each cause in an answer."""
     others = {cause.id for edits in answer.others for cause in named(edits, answer.parts)}
     for cause in named(answer.edits, answer.parts):
         yield Finding(
             id=cause.id,
             same=tuple(sorted({*cause.same, *others} - {cause.id})),
-            where=place_of(moment.plan, i, 0),
-            candidate_where=place_of(moment.plan, i, 1),
+            where=places[0],
+            candidate_where=places[1],
             step=moment.step,
             status="proven",
             edit=_text(moment, cause, answer.parts),
@@ -160,15 +226,3 @@ def _written(written: object, part: Part, edit: Edit) -> str:
     if part is None:
         return ""
     return written(part, [edit.field] if edit.field else [])  # type: ignore[operator]
-
-
-def of_block(moment: Moment, i: int, block: Block) -> Finding:
-    """A block that only one side has, as `block_behind` proved it."""
-    return Finding(
-        id="layer-missing",
-        where=f"forward:{block.reference}",
-        candidate_where=f"forward:{block.candidate}",
-        step=moment.step,
-        status="proven",
-        edit=block.text,
-    )

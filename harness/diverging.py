@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.blocks import block_behind
+from harness.blocks import Block, block_behind
 from harness.comparing import Measures
 from harness.comparison import Divergence
 from harness.elsewhere import Moment
 from harness.following import Plan, shown
 from harness.mismatch import mismatch
 from harness.owning import Own
-from harness.remapping import remedy
+from harness.remapping import Remedy, remedy
 
 PLACES = {
     "activation": "forward",
@@ -67,17 +67,19 @@ def worse(moment: Moment, i: int, measures: Measures) -> Divergence:
     )
 
 
-def explained(found: Divergence, moment: Moment, own: Own, i: int) -> Divergence:
+def explained(found: Divergence, moment: Moment, own: Own, i: int) -> tuple[Divergence, Block | Remedy | None]:
     """With what proves a first difference in the forward pass: a block behind it (the place is right before what
     shows it), or a wrong map of the weights."""
     block = block_behind(moment, own, i)
     if block is not None:
         places = [f"forward:{name.removesuffix('/linear')}" for name in (block.reference, block.candidate)]
-        return replace(found, place=places[0], candidate_place=places[1], text=f"{block.text}; {found.text}")
-    if moment.plan.compared[i].kind == "loss":
-        return found
-    right = remedy(moment, own, i)
-    return replace(found, cause=right.cause, why=right.text, edit=right.edit) if right else found
+        text = f"{block.text}; {found.text}"
+        return replace(found, place=places[0], candidate_place=places[1], text=text), block
+    right = None if moment.plan.compared[i].kind == "loss" else remedy(moment, own, i)
+    if right is None:
+        return found, None
+    why = f"{right.text}; mapped so, float64 agrees ({right.before:.2g} before, {right.after:.2g} after)"
+    return replace(found, cause=right.cause, why=why, edit=right.edit), right
 
 
 def place_of(plan: Plan, i: int, side: int) -> str:

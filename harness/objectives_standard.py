@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from harness.objectives import (
+from harness.objectives import Loss, Targets
+from harness.terms import (
     AbsoluteError,
     BinaryCrossEntropy,
     CosineSimilarity,
@@ -14,11 +15,9 @@ from harness.objectives import (
     Huber,
     KLDivergence,
     LogCosh,
-    Loss,
     Poisson,
     SoftMargin,
     SquaredError,
-    Targets,
     Term,
 )
 

@@ -11,7 +11,7 @@ import numpy as np
 from harness.alternatives import candidate_maps
 from harness.case import PRECISIONS, Precision
 from harness.elsewhere import Moment
-from harness.following import retake, shown
+from harness.following import Plan, retake, shown
 from harness.judging import K
 from harness.mapping import forced_by, mapped
 from harness.owning import Own
@@ -27,11 +27,13 @@ Edit = tuple[tuple[Link, View | None], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """A proven cause: its id in the table of causes, what was wrong, with the difference before and after, and the edit
-    that rights it."""
+    """A proven cause: its id in the table of causes, what was wrong, the difference before and after, and the edit that
+    rights it."""
 
     cause: str
     text: str
+    before: float
+    after: float
     edit: Edit
 
 
@@ -42,8 +44,7 @@ def remedy(moment: Moment, own: Own, i: int) -> Remedy | None:
     for cause, text, edit in islice(_edits(moment, i), MOST):
         after = _apart(moment, i, edit, forced)
         if after <= enough:
-            text = f"{text}; mapped so, float64 agrees ({before:.2g} before, {after:.2g} after)"
-            return Remedy(cause=cause, text=text, edit=edit)
+            return Remedy(cause=cause, text=text, before=float(before), after=after, edit=edit)
     return None
 
 
@@ -107,6 +108,19 @@ def _apart(moment: Moment, i: int, edit: Edit, forced: Mapping[Precision, Forced
     again = retake(moment.sides[1], edited, moment.sides[1].batches(moment.step), forced)
     one, other = shown(moment.plan.compared[i], moment.reference, again)
     return float(np.abs(one - other).max())
+
+
+def righted(plan: Plan, edit: Edit) -> Plan:
+    """The plan in which the edit's parameters are linked as it says."""
+    through = {
+        link: replace(
+            link, candidate=link.candidate if view is None else replace(link.candidate, view=view), expected=True
+        )
+        for link, view in edit
+    }
+    pairing = replace(plan.pairing, links=tuple(through.get(link, link) for link in plan.pairing.links))
+    compared = tuple(replace(q, link=through.get(q.link, q.link)) if q.link else q for q in plan.compared)
+    return replace(plan, pairing=pairing, compared=compared)
 
 
 def edited_values(

@@ -19,7 +19,8 @@ class Question:
 
     parts: what each side is read as, () where it is not known. values: what each side computed, float64. compute: what
     the reference makes of parts. enough: for each array the largest difference that rounding explains.
-    alternatives: by position, parts that may stand there where a side is not known.
+    alternatives: by position, parts that may stand there where a side is not known. of: what the question is about, the
+    same at every point.
     """
 
     parts: tuple[Parts, Parts]
@@ -27,6 +28,7 @@ class Question:
     compute: Compute
     enough: Sequence[float]
     alternatives: Alternatives = field(default_factory=dict)
+    of: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -199,10 +199,12 @@ class Tracking:
             judgement.mark((0, first), DIFFERENT, "")
             new = [i for i in np.flatnonzero(different).tolist() if plan.compared[i].name not in known]
             differences = [divergence(moment, i, own.measures) for i in new]
+            proof = None
             if differences and not self.own and plan.compared[first].kind in ("activation", "loss"):
-                differences[0] = explained(differences[0], moment, own, first)
+                differences[0], proof = explained(differences[0], moment, own, first)
             said = {(cause.id, cause.edit) for cause in self.causes}
-            self.causes += [cause for cause in findings(moment, own, new) if (cause.id, cause.edit) not in said]
+            causes = findings(moment, own, new, proof)
+            self.causes += [cause for cause in causes if (cause.id, cause.edit) not in said]
             self.own += differences
         elif not self.own:  # else it follows from a difference found before
             judgement.mark((0, np.flatnonzero(alarms)), ROUNDING, _harmless(plan, own, alarms, measures))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 
-from harness.rules import Constant, Cosine, Exponential, InverseTime, Piecewise, Polynomial, Schedule, Warmup
+from harness.schedules import Constant, Cosine, Exponential, InverseTime, Piecewise, Polynomial, Schedule, Warmup
 
 
 def rate(schedule: Schedule, base: float, t: float) -> float:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from harness.objectives import CategoricalHinge, CosineSimilarity, CrossEntropy, Focal, Overlap, Term, Triplet
+from harness.terms import CTC, CategoricalHinge, CosineSimilarity, CrossEntropy, Focal, Overlap, Term, Triplet
+from reference.alignments import ctc
 from reference.terms import Formula, clipped, passes
 
 Array = np.ndarray
@@ -175,6 +176,7 @@ BY_ROW: Mapping[type, Formula] = {
     CosineSimilarity: cosine_similarity,
     Triplet: triplet,
     Overlap: overlap,
+    CTC: ctc,
 }
 
 
@@ -187,6 +189,8 @@ def row_axes(term: Term, ndim: int) -> tuple[int, ...]:
             return (-1,)
         case Triplet():
             return (0, -1)
+        case CTC(time_axis=time):
+            return (time, -1)
         case Overlap(axes=axes):
             return axes or tuple(range(ndim))
     return ()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.objectives import (
+from harness.terms import (
     AbsoluteError,
     BinaryCrossEntropy,
     BinaryFocal,

@@ -35,7 +35,9 @@ class Seen:
 def model_of(block: Callable[..., Any], arrays: Sequence[np.ndarray]) -> keras.Model:
     """The block of inputs that show as activations; whole numbers go in as they are."""
     keras.utils.set_random_seed(0)
-    inputs = [keras.Input(array.shape[1:], dtype="int32" if array.dtype.kind == "i" else "float32") for array in arrays]
+    inputs: list[Any] = [
+        keras.Input(array.shape[1:], dtype="int32" if array.dtype.kind == "i" else "float32") for array in arrays
+    ]
     shown = [
         keras.layers.Rescaling(1.5, name=f"given{i}")(x) if x.dtype == "float32" else x for i, x in enumerate(inputs)
     ]

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     {"harness.ops_activations", "harness.ops_sequences", "harness.ops_shapes"},
     {"harness.ops"},
-    {"harness.calls", "harness.case", "harness.recipe", "harness.objectives", "harness.rules"},
+    {"harness.calls", "harness.case", "harness.recipe"},
+    {"harness.terms", "harness.objectives", "harness.schedules", "harness.rules"},
     {"harness.report"},
     {"harness.conventions", "harness.layout", "harness.folder", "harness.memory", "frameworks.protocol"},
     {"reference", "frameworks", "harness.data"},

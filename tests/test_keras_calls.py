@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 keras = pytest.importorskip("keras")
@@ -17,7 +17,7 @@ from frameworks import keras_models as models  # noqa: E402
 from harness.recipe import Batch, Recipe  # noqa: E402
 from tests.keras_blocks import assert_close, assert_reproduces, computed, normal, seen  # noqa: E402
 
-few = settings(deadline=None, derandomize=True, max_examples=8)
+few = settings(deadline=None, derandomize=True, max_examples=5, phases=[Phase.explicit, Phase.generate])
 flags = st.booleans()
 whole = st.integers(1, 3)
 
@@ -31,8 +31,11 @@ def test_dense(rank: int, units: int, bias: bool, activation: str | None) -> Non
     assert_reproduces(found)
     if activation:  # the product by itself, then the function that reads it
         linear, function = found.others["dense/linear"], found.others["dense"]
-        assert linear.kind == "Dense" and function.kind == activation
-        assert np.array_equal(function.inputs[0], linear.canonical(found.record.activations["dense/linear"])) or rank == 3
+        assert linear.kind == "Dense"
+        assert function.kind == activation
+        assert (
+            np.array_equal(function.inputs[0], linear.canonical(found.record.activations["dense/linear"])) or rank == 3
+        )
         assert_close(computed(linear)[-1], linear.output)
     names = ("dense/kernel", "dense/bias")[: 1 + bias]
     assert found.others["dense/linear" if activation else "dense"].names == (names,)
@@ -40,7 +43,7 @@ def test_dense(rank: int, units: int, bias: bool, activation: str | None) -> Non
 
 @pytest.mark.parametrize(
     ("equation", "output", "bias"),
-    [("abc,cd->abd", (None, 3), "d"), ("abc,cde->abde", (None, 3, 2), "de"), ("abc,bcd->abd", (None, 3), None)],
+    [("abc,cd->abd", (None, 3), "d"), ("abc,cde->abde", (None, 3, 2), "de"), ("abc,bcd->abd", (4, 3), None)],
 )
 def test_einsum_dense(equation: str, output: Any, bias: str | None) -> None:
     found = seen(layers.EinsumDense(equation, output_shape=output, bias_axes=bias), normal(2, 4, 5))
@@ -57,7 +60,7 @@ def test_embedding_and_dense_for_every_step() -> None:
 LENGTHS = {1: (9,), 2: (7, 6), 3: (5, 4, 6)}
 
 
-def strides(draw: Any, rank: int) -> dict[str, Any]:
+def strides(draw: Any) -> dict[str, Any]:
     if draw(flags):
         return {"dilation_rate": draw(st.integers(1, 2))}
     return {"strides": draw(whole)}
@@ -66,13 +69,11 @@ def strides(draw: Any, rank: int) -> dict[str, Any]:
 @few
 @given(data=st.data())
 def test_convolutions(data: Any) -> None:
-    rank, groups = data.draw(st.integers(1, 3)), data.draw(st.sampled_from([1, 1, 2]))
+    rank = data.draw(st.integers(1, 3))
     paddings = ["same", "valid", "causal"] if rank == 1 else ["same", "valid"]
     options = {"padding": data.draw(st.sampled_from(paddings)), "use_bias": data.draw(flags)}
-    layer = getattr(layers, f"Conv{rank}D")(
-        4, data.draw(st.integers(1, 3)), groups=groups if rank < 3 else 1, **options, **strides(data.draw, rank)
-    )
-    assert_reproduces(seen(layer, normal(2, *LENGTHS[rank], 4)), backward=groups == 1)  # its gradient is XLA's alone
+    layer = getattr(layers, f"Conv{rank}D")(4, data.draw(st.integers(1, 3)), **options, **strides(data.draw))
+    assert_reproduces(seen(layer, normal(2, *LENGTHS[rank], 4)))
 
 
 @few
@@ -80,7 +81,7 @@ def test_convolutions(data: Any) -> None:
 def test_convolutions_by_channel(data: Any) -> None:
     rank, options = data.draw(st.integers(1, 2)), {"padding": data.draw(st.sampled_from(["same", "valid"]))}
     options |= {"depth_multiplier": data.draw(st.integers(1, 2)), "use_bias": data.draw(flags)}
-    options |= strides(data.draw, rank)
+    options |= strides(data.draw)
     depthwise = getattr(layers, f"DepthwiseConv{rank}D")(3, **options)
     separable = getattr(layers, f"SeparableConv{rank}D")(4, 3, **options)
     assert_reproduces(seen(depthwise, normal(2, *LENGTHS[rank], 3)))
@@ -98,13 +99,19 @@ def test_transposed_convolutions(data: Any) -> None:
     assert_reproduces(seen(layer, normal(2, *(4, 3, 3)[:rank], 3)))
 
 
-def test_channels_first_takes_xlas_kernels() -> None:
-    """Eagerly it fails on CPU; a width that is no channel count, for else Keras 3.15 adds the bias along the width."""
-    model = keras.Sequential([keras.Input((2, 7, 6)), layers.Conv2D(4, 3, padding="same", data_format="channels_first")])
-    watched, batch = models.watch(Recipe(model=model), "float64", True), Batch(inputs=(normal(2, 2, 7, 6),))
+@pytest.mark.parametrize("options", [{"groups": 2}, {"data_format": "channels_first"}])
+def test_what_takes_xlas_kernels(options: Any) -> None:
+    """A width that is no number of channels, for else Keras 3.15 adds a bias along the width (ops.add)."""
+    model = keras.Sequential(
+        [keras.Input((2, 7, 6)[:: -1 if "groups" in options else 1]), layers.Conv2D(4, 3, **options)]
+    )
+    watched, batch = (
+        models.watch(Recipe(model=model), "float64", True),
+        Batch(inputs=(normal(2, *model.input_shape[1:]),)),
+    )
     names = list(watched.step(batch).activations)
     call = watched.calls(batch, names)[names[0]]
-    assert_close(computed(call)[-1], watched.step(batch).activations[names[0]])
+    assert_close(computed(call)[-1], call.canonical(watched.step(batch).activations[names[0]]))
 
 
 # --- normalisation ----------------------------------------------------------------------------------------------
@@ -118,20 +125,24 @@ def test_normalisation(data: Any) -> None:
     scaled = {"scale": data.draw(flags), "center": data.draw(flags)}
     axes = data.draw(st.sampled_from([[-1], [1], list(range(1, len(shape) + 1))]))
     assert_reproduces(seen(layers.LayerNormalization(axes, **options, **scaled), x))
-    assert_reproduces(seen(layers.RMSNormalization(axes, **options), x))
+    if axes != [1]:
+        assert_reproduces(seen(layers.RMSNormalization(axes, **options), x))
     assert_reproduces(seen(layers.UnitNormalization(axes), x))
     if len(shape) > 1:
-        assert_reproduces(seen(layers.GroupNormalization(data.draw(st.sampled_from([1, 2, -1])), **options, **scaled), x))
+        assert_reproduces(
+            seen(layers.GroupNormalization(data.draw(st.sampled_from([1, 2, -1])), **options, **scaled), x)
+        )
     training, axis = data.draw(flags), data.draw(st.sampled_from([-1, 1]))
     norm = layers.BatchNormalization(axis, momentum=0.7, **options, **scaled)
     found = seen(norm, x, training=training)
     assert_reproduces(found)
-    assert found.call.ops[0].momentum == 0.7 and found.call.ops[0].training is training
+    assert found.call.ops[0].momentum == 0.7
+    assert found.call.ops[0].training is training
 
 
 def test_masked_batch_normalisation() -> None:
-    x = normal(3, 5, 4) * (np.arange(5) < [[3], [5], [1]])[..., None]
-    found = seen(lambda x: layers.BatchNormalization()(layers.Masking()(x)), x, training=True)
+    x = np.where((np.arange(5) < [[3], [5], [1]])[..., None], normal(3, 5, 4), -4.0)  # times 1.5 it is the mask's value
+    found = seen(lambda x: layers.BatchNormalization()(layers.Masking(-6.0)(x)), x, training=True)
     assert found.call.ops[0].masked
     assert_reproduces(found)
 
@@ -143,7 +154,8 @@ def test_dropout_keeps_what_it_kept() -> None:
     for layer in (layers.Dropout(0.4), layers.SpatialDropout1D(0.4)):
         x = np.maximum(normal(3, 5, 4), 0)  # a 0 tells nothing of the mask
         found = seen(layer, x, training=True)
-        assert found.call.inputs[1].dtype == bool and not found.call.inputs[1].all()
+        assert found.call.inputs[1].dtype == bool
+        assert not found.call.inputs[1].all()
         assert_reproduces(found)
 
 

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.objectives import (
+from harness.objectives import Loss, Targets
+from harness.rules import SGD, Adadelta, Adagrad, Adam, Adamax, Clipping, Lion, Nadam, Optimizer, RAdam, RMSprop
+from harness.schedules import Cosine, Exponential, Piecewise, Polynomial, Schedule, Warmup
+from harness.terms import (
     BinaryCrossEntropy,
     BinaryFocal,
     CategoricalHinge,
@@ -24,29 +27,8 @@ from harness.objectives import (
     Huber,
     KLDivergence,
     LogCosh,
-    Loss,
     SquaredError,
-    Targets,
     Term,
-)
-from harness.rules import (
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    Clipping,
-    Cosine,
-    Exponential,
-    Lion,
-    Nadam,
-    Optimizer,
-    Piecewise,
-    Polynomial,
-    RAdam,
-    RMSprop,
-    Schedule,
-    Warmup,
 )
 from reference.objectives import value_and_gradient
 from reference.rates import rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from torch.nn import functional as F  # noqa: E402, N812 (the name that users gi
 from frameworks.pytorch_losses import evaluate  # noqa: E402
 from frameworks.pytorch_objectives import read_loss, read_recipe_loss  # noqa: E402
 from harness.recipe import Recipe  # noqa: E402
+from harness.terms import CTC  # noqa: E402
 
 RNG = np.random.default_rng(5)
 ROWS, CLASSES, PLACES = 6, 4, 3
@@ -63,6 +65,11 @@ CLASSIFYING: dict[str, tuple[Callable[..., Any], np.ndarray, np.ndarray]] = {
     "bce, weighted": (functools.partial(nn.BCELoss, weight=WEIGHT), PROBABILITIES, BITS),
     "bce logits": (nn.BCEWithLogitsLoss, LOGITS * 10, BITS),
     "bce logits, positive": (functools.partial(nn.BCEWithLogitsLoss, pos_weight=WEIGHT), LOGITS, BITS),
+    "bce logits, one weight": (
+        functools.partial(nn.BCEWithLogitsLoss, pos_weight=torch.tensor(2.5), weight=torch.tensor(0.3)),
+        LOGITS,
+        BITS,
+    ),
     "bce logits, both": (
         functools.partial(nn.BCEWithLogitsLoss, weight=WEIGHT, pos_weight=WEIGHT.flip(0)),
         LOGITS,
@@ -174,3 +181,30 @@ def test_a_recipes_loss_has_its_weights(name: str, reduction: str, weights: Any,
     given = None if weights is None else torch.tensor(weights)
     found = value_and_gradient(read, q, y, weights)
     assert_same(found, own(lambda leaf, _: evaluate(recipe, leaf, (target,), given), q, y))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("zero_infinity", [False, True])
+def test_alignments(reduction: str, zero_infinity: bool) -> None:
+    """CTCLoss takes lengths besides, so that no reader knows it; the last labels do not fit into the steps."""
+    steps, labels = 5, np.array([[1, 2, 3], [2, 2, 0], [1, 0, 0], [0, 0, 0], [3, 3, 3], [1, 2, 1]])
+    labels = labels if zero_infinity else np.delete(labels, 0, 0)
+    labels = np.vstack([labels, [[2, 2, 2]]]) if zero_infinity else labels
+    steps = 4 if zero_infinity else steps
+    q = torch.log_softmax(torch.tensor(RNG.normal(size=(steps, len(labels), 4))), -1).numpy()
+    lengths = torch.tensor((labels != 0).sum(1))
+    loss = nn.CTCLoss(reduction=reduction, zero_infinity=zero_infinity)
+    term = CTC(
+        reads="log_probabilities",
+        through_softmax=True,
+        time_axis=0,
+        blank=0,
+        padding=0,
+        by_length=reduction == "mean",
+        zero_infinity=zero_infinity,
+    )
+    plain = read_loss(nn.MSELoss(reduction=reduction))
+    assert plain is not None
+    read = dataclasses.replace(plain, term=term)
+    expected = own(lambda leaf, y: loss(leaf, y, torch.full((len(labels),), steps), lengths), q, labels)
+    assert_same(value_and_gradient(read, q, labels), expected)

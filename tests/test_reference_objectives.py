@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_checks import Array, assert_gradient, away_from_zero
 
-from harness.objectives import (
+from harness.objectives import Loss, Penalty, Targets, listed
+from harness.terms import (
+    CTC,
     AbsoluteError,
     BinaryCrossEntropy,
     BinaryFocal,
@@ -28,19 +30,15 @@ from harness.objectives import (
     Huber,
     KLDivergence,
     LogCosh,
-    Loss,
     Output,
     Overlap,
-    Penalty,
     PercentageError,
     Poisson,
     SoftMargin,
     SquaredError,
     SquaredLogError,
-    Targets,
     Term,
     Triplet,
-    listed,
 )
 from reference.objectives import penalty_and_gradients, value_and_gradient
 from reference.row_terms import BY_ROW, row_axes
@@ -56,6 +54,11 @@ BCE = BinaryCrossEntropy(
     reads="logits", clip=None, log_epsilon=0.0, log_floor=-math.inf, denominator_floor=0.0, positive_weight=()
 )
 CE = CrossEntropy(reads="logits", axis=-1, renormalize="none", clip=None, log_epsilon=0.0)
+
+
+ALIGNED = CTC(
+    reads="logits", through_softmax=False, time_axis=1, blank=0, padding=0, by_length=False, zero_infinity=False
+)
 
 
 def loss_of(term: Term, **changes: Any) -> Loss:
@@ -109,6 +112,8 @@ def terms() -> Iterator[Term]:
         yield CosineSimilarity(from_one=from_one, epsilon=epsilon, epsilon_placement=placement)
     for axes, alpha in product(((), (1,), (-1,), (1, 2)), (0.5, 0.3)):
         yield Overlap(alpha=alpha, beta=0.7, epsilon=0.1, added=0.2, axes=axes)
+    for (reads, time), by_length in product((("logits", 0), ("log_probabilities", 1)), (False, True)):
+        yield dataclasses.replace(ALIGNED, reads=reads, time_axis=time, by_length=by_length)
     for norm, placement, swap in product((1.5, 2.0, 3.0), ("difference", "sum"), (False, True)):
         yield Triplet(margin=1.0, norm=norm, epsilon=1e-2, epsilon_placement=placement, swap=swap)
 
@@ -125,6 +130,9 @@ def point_for(term: Term, rng: np.random.Generator, rows: int) -> tuple[Array, A
     match term:
         case Triplet():
             return rng.normal(size=(3, rows, 4)), None
+        case CTC(time_axis=time):
+            q = np.moveaxis(rng.normal(size=(rows, 7, 4)), 1, time)
+            return (-np.abs(q) - 0.1 if term.reads == "log_probabilities" else q), rng.integers(4, size=(rows, 3))
         case Overlap():
             return rng.uniform(size=(rows, 3, 2)), rng.uniform(size=(rows, 3, 2))
         case CrossEntropy(axis=1, reads=reads) | Focal(entropy=CrossEntropy(axis=1, reads=reads)):
@@ -300,6 +308,11 @@ COUNTING: dict[str, tuple[Term, Array, Array | None]] = {
         Triplet(margin=1.0, norm=2.0, epsilon=1e-2, epsilon_placement="difference", swap=False),
         np.stack([SMALL, 1 - SMALL, 1.2 - SMALL]),
         None,
+    ),
+    "CTC": (
+        dataclasses.replace(ALIGNED, reads="log_probabilities", zero_infinity=True),
+        np.log(np.stack([np.vstack([SMALL, SMALL[::-1]])] * 4)),
+        np.array([[1, 2, 0], [2, 2, 0], [0, 0, 0], [2, 2, 2]]),  # the last does not fit into four steps
     ),
     "Overlap": (Overlap(alpha=0.3, beta=0.7, epsilon=0.1, added=0.2, axes=()), SMALL, ONE_HOT),
     "Output": (Output(weighted=False), SMALL, ONE_HOT),

@@ -25,22 +25,15 @@ from harness.rules import (
     Adam,
     Adamax,
     Clipping,
-    Constant,
-    Cosine,
-    Exponential,
-    InverseTime,
     Lion,
     Nadam,
     Optimizer,
-    Piecewise,
-    Polynomial,
     RAdam,
     RMSprop,
     Rule,
-    Schedule,
-    Warmup,
     slot_names,
 )
+from harness.schedules import Constant, Cosine, Exponential, InverseTime, Piecewise, Polynomial, Schedule, Warmup
 from reference.optimizers import initial_slots as case_slots
 from reference.optimizers import update_rule as case_rule
 from reference.rates import rate

@@ -54,14 +54,14 @@ ITEMS = [
         lambda xp, x: xp.cumsum(x, 0),
         lambda xp, x, v: reversed_sums(xp, v),
         wrong("without the element itself", "unknown missing-term", lambda xp, x, v: reversed_sums(xp, v) - v),
-        wrong("not reversed", "unknown", lambda xp, x, v: xp.cumsum(v, 0)),
+        wrong("not reversed", "unknown transposed", lambda xp, x, v: xp.cumsum(v, 0)),
     ),
     *rule(
         "places/roll",
         [X],
         lambda xp, x: xp.roll(x, 2, 0) * like(xp, WEIGHTS, x),
         lambda xp, x, v: xp.roll(v * like(xp, WEIGHTS, x), -2, 0),
-        wrong("the same way", "unknown", lambda xp, x, v: xp.roll(v * like(xp, WEIGHTS, x), 2, 0)),
+        wrong("the same way", "unknown transposed", lambda xp, x, v: xp.roll(v * like(xp, WEIGHTS, x), 2, 0)),
     ),
     *rule(
         "places/flip",

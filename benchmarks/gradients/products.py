@@ -198,7 +198,7 @@ ITEMS = [
         ),
         wrong(
             "border dropped",
-            "region unknown",
+            "element unknown",
             lambda xp, x, k, v: (
                 xp.concatenate([0 * v[:1], correlate(xp, v, xp.flip(k, (0,))), 0 * v[:1]], axis=0),
                 xp.stack([xp.sum(v[1:] * x[:-1]), xp.sum(v * x), xp.sum(v[:-1] * x[1:])]),

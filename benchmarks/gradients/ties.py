@@ -89,7 +89,7 @@ ITEMS = [
         lambda xp, x, v: xp.matmul(xp.swapaxes(ranking(xp, x), 0, 1), (v * like(xp, WEIGHTS, x))[:, None])[:, 0],
         wrong(
             "permuted the same way",
-            "unknown",
+            "unknown transposed",
             lambda xp, x, v: xp.matmul(ranking(xp, x), (v * like(xp, WEIGHTS, x))[:, None])[:, 0],
         ),
         wrong("not permuted", "unknown", lambda xp, x, v: v * like(xp, WEIGHTS, x)),

@@ -12,9 +12,9 @@ from frameworks.protocol import Arrays, Differentiable
 from harness.case import HarnessError
 from harness.gradients.agreeing import Others, by_intention, others_of
 from harness.gradients.directions import cotangents
-from harness.gradients.examining import Examination, examined
+from harness.gradients.examining import examined
 from harness.gradients.patterns import explained
-from harness.gradients.probing import Counted
+from harness.gradients.probing import Counted, resolution
 from harness.gradients.result import GradientCheck
 from harness.gradients.sweeping import sweep_on
 from harness.gradients.telling import Function, told
@@ -74,7 +74,7 @@ def _checked(counted: Counted, xs: Arrays, framework: str, others: Others, sweep
         reason=finding.reason if finding else done.undecided,
         where=finding.where if finding else None,
         factor=finding.factor if finding else None,
-        resolution=_resolution(done),
+        resolution=resolution(done.comparisons),
         precision=done.precision,
         kinks=done.kinks,
         notes=tuple(done.notes),
@@ -111,8 +111,3 @@ def _second(
     if second.verdict == "fail":
         return replace(total, pattern="second-order", reason=f"second order: {second.reason}")
     return total
-
-
-def _resolution(done: Examination) -> float:
-    useful = [float(c.resolution.min(initial=np.inf)) for c in done.comparisons if not c.kinked]
-    return min(useful, default=float("nan"))

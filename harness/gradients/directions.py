@@ -110,7 +110,14 @@ def projected(vs: Arrays, ys: Arrays) -> float:
 
 def norm(arrays: Sequence[np.ndarray]) -> float:
     """The Euclidean norm of all elements together."""
-    return math.sqrt(sum(np.vdot(a, a).real for a in arrays if floating(a)))
+    total = sum(np.vdot(a, a).real for a in arrays if floating(a))
+    if 1e-280 < total < 1e300 or total == 0 and not any(a.any() for a in arrays):
+        return math.sqrt(total)
+    # squares overflow, or vanish
+    largest = max((float(np.max(np.abs(a), initial=0)) for a in arrays if floating(a)), default=0.0)
+    if not 0 < largest < math.inf:
+        return largest
+    return largest * math.sqrt(sum(float(np.sum(np.abs(a / largest) ** 2)) for a in arrays if floating(a)))
 
 
 def product_norm(arrays: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:

@@ -119,6 +119,12 @@ class Comparison:
         return not self.kinked and bool((self.resolution > 0.1).all())
 
 
+def resolution(comparisons: Sequence[Comparison]) -> float:
+    """The smallest relative error of a projection that any of the directions would have shown."""
+    useful = [float(c.resolution.min(initial=np.inf)) for c in comparisons if not c.kinked]
+    return min(useful, default=float("nan"))
+
+
 def point_at(
     function: Counted, xs: Arrays, seed: int, count: int = 2, eps: Sequence[float] = ()
 ) -> tuple[Point, Pullback]:

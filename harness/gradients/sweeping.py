@@ -13,10 +13,10 @@ from harness.gradients.directions import directions, moved, product_norm, projec
 from harness.gradients.examining import Examination
 from harness.gradients.finding import Finding
 from harness.gradients.kinks import not_finite
-from harness.gradients.locating import block, located
+from harness.gradients.locating import Block, block, located
 from harness.gradients.patience import limited
 from harness.gradients.places import only, single
-from harness.gradients.probing import Comparison, Counted, Point, confirmed, laddered, point_at
+from harness.gradients.probing import Comparison, Counted, Point, confirmed, laddered, point_at, resolution
 from harness.gradients.telling import floating
 
 Maker = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -86,10 +86,12 @@ def sweep_on(done: Examination, function: Counted, xs: Arrays, others: Others, s
     used = late = 0
     base = done.point
     assert base is not None
+    # a staircase has steps of its own size, which are wide beside other values
+    sharp = done.precision != "float64" or resolution(done.comparisons) < 1e-7 or not done.comparisons
     for number, (name, there) in enumerate(points(xs, seed)):
         try:
             with limited(patience):
-                point, shown, finding = _at(base, function, there, others, number)
+                point, shown, finding = _at(base, function, there, others, number, sharp)
         except Exception as error:  # outside of what the function takes
             late += isinstance(error, TimeoutError)
             if late == 2:
@@ -105,7 +107,7 @@ def sweep_on(done: Examination, function: Counted, xs: Arrays, others: Others, s
 
 
 def _at(
-    base: Point, function: Counted, xs: Arrays, others: Others, number: int
+    base: Point, function: Counted, xs: Arrays, others: Others, number: int, sharp: bool
 ) -> tuple[Point | None, Comparison | None, Finding | None]:
     """The point, None where the function is not finite, and what is wrong there."""
     signs, far = _outside(base.xs, xs)
@@ -115,7 +117,7 @@ def _at(
     finding = shown = None
     if others.meant is None and not all(np.isfinite(g).all() for g in point.grads[0]):
         finding, _ = not_finite(point)
-    elif others.meant is None and not signs:
+    elif others.meant is None and not signs and sharp:
         shown = screened(base, point, number, far)
         if shown:
             finding = Finding(pattern=_pattern(base, point), reason="right at the given point")
@@ -153,11 +155,18 @@ def screened(base: Point, point: Point, number: int, far: bool) -> Comparison | 
         if not seen.wrong:
             continue
         place = located(point, seen)
-        if place is None or not block(point, place).wrong.any():
+        part = block(point, place) if place is not None else None
+        if part is None or not part.wrong.any():
             continue
-        if not far or _alone(base, point, place):
+        if not far or (_local(part) and _alone(base, point, place)):
             return seen
     return None
+
+
+def _local(part: Block) -> bool:
+    """Whether each output answers to one input element, and each of those moves one output."""
+    answers = np.abs(part.found) > 10 * part.error
+    return bool(answers.sum(0).max() <= 1 and answers.sum(1).max() <= 1)
 
 
 def _alone(base: Point, point: Point, number: int) -> bool:

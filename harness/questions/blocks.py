@@ -7,7 +7,9 @@ from itertools import islice, product
 
 import numpy as np
 
+from harness.blocks import Block
 from harness.calls import Call
+from harness.comparing import EPS64, SHRINK
 from harness.editing import Parts
 from harness.elsewhere import Moment
 from harness.following import Taken, shown
@@ -76,6 +78,7 @@ def _asked(one: Chain, other: Chain, values: tuple[np.ndarray, np.ndarray], enou
         values=([one.canonical(values[0])], [one.canonical(values[1])]),
         compute=lambda ops: [run(ops, one, held)],
         enough=[enough],
+        of=(one.blocks, other.blocks),
     )
 
 
@@ -97,5 +100,47 @@ def _one_sided(chain: Chain, side: int, values: list[np.ndarray], enough: float)
         values=([values[0]], [values[1]]),
         compute=lambda ops: [run(ops, chain, held)],
         enough=[enough],
+        of=(chain.blocks, ()) if side == 0 else ((), chain.blocks),
         alternatives={i: ACTIVATIONS for i, op in enumerate(chain.ops) if type(op) in {type(a) for a in ACTIVATIONS}},
     )
+
+
+def unpaired(moment: Moment, alone: Taken, calls: Calls, names: tuple[str, str]) -> Question | None:
+    """Two blocks that no value has paired: what either computes, as the reference has it."""
+    one, other = (next(chains(of, name), None) for of, name in zip(calls, names, strict=True))
+    if one is None or other is None or one.output.shape != other.output.shape:
+        return None
+    records = (moment.reference.records, alone.records)
+    noise = sum(
+        float(np.abs(of["float32"].activations[name] - of["float64"].activations[name]).max(initial=0.0))
+        for of, name in zip(records, names, strict=True)
+    )
+    values = tuple(
+        chain.canonical(of["float64"].activations[name])
+        for chain, of, name in zip((one, other), records, names, strict=True)
+    )
+    enough = K * (noise * SHRINK + EPS64 * float(np.abs(one.output).max(initial=0.0)))
+    parts = beside(one, other)
+    held = held_by(one, other, parts)
+    return Question(
+        parts=parts,
+        values=([values[0]], [values[1]]),
+        compute=lambda ops: [run(ops, one, held)],
+        enough=[enough],
+        of=(one.blocks, other.blocks),
+    )
+
+
+def only_there(calls: Calls, block: Block) -> Parts:
+    """The ops of a block that one side has alone, and behind them the op that reads it; () where it is not known."""
+    side = block.alone or 0
+    name = block.candidate if side else block.reference
+    call = calls[side].get(name)
+    if call is None or len(call.ops) != 1:
+        return ()
+    behind = [of.ops[0] for of in calls[side].values() if of.ops and any(_equal(x, call.output) for x in of.inputs)]
+    return (call.ops[0], *behind[:1])
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and bool(np.array_equal(one, other))

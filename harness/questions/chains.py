@@ -15,6 +15,10 @@ from reference.kinds import apply, pull_back
 
 Arrays = tuple[np.ndarray, ...]
 
+Gradients = Sequence[np.ndarray | None]
+Backward = tuple[Gradients, list[Gradients]]
+"""The gradients of a chain's inputs, and of each op's parameters."""
+
 LONGEST = 4
 """Blocks before the one in question that are read together with it."""
 
@@ -110,9 +114,7 @@ def _applied(op: object, values: Arrays, choices: Sequence[Arrays]) -> np.ndarra
     return apply(op, values, choices[-1])
 
 
-def run_back(
-    parts: Parts, chain: Chain, held: Sequence[Sequence[Arrays]], dy: np.ndarray
-) -> tuple[Sequence[np.ndarray | None], list[Sequence[np.ndarray | None]]]:
+def run_back(parts: Parts, chain: Chain, held: Sequence[Sequence[Arrays]], dy: np.ndarray) -> Backward:
     """The gradients of a chain's inputs and of each op's parameters, from the cotangent of its output."""
     values, steps = chain.inputs, []
     for op, choices in zip(parts, held, strict=True):
@@ -120,8 +122,8 @@ def run_back(
             y = _applied(op, values, choices)
             steps.append((op, values, choices[0], y))
             values = (y,)
-    inputs: Sequence[np.ndarray | None] = (dy,)
-    gradients: list[Sequence[np.ndarray | None]] = []
+    inputs: Gradients = (dy,)
+    gradients: list[Gradients] = []
     for op, read, parameters, y in reversed(steps):
         cotangent = inputs[0]
         assert cotangent is not None

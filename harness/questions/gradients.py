@@ -3,104 +3,141 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from harness.calls import Call
 from harness.editing import Parts
 from harness.elsewhere import Moment
-from harness.following import Taken, shown
+from harness.following import Compared, Taken, shown
 from harness.judging import K
+from harness.mapping import forced_by, mapped
 from harness.owning import Own
 from harness.questions.blocks import Calls, held_by
 from harness.questions.buffers import layer_of
-from harness.questions.chains import Chain, beside, chains, run_back
+from harness.questions.chains import Arrays, Backward, Chain, beside, chains, run_back
 from harness.solving import Question
 
 
-def question(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> Question | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A gradient and what it comes from, as one side has them: both sides' values and the cotangents, in its layout."""
+
+    name: str
+    partners: Mapping[str, str]
+    values: tuple[np.ndarray, np.ndarray]
+    cotangents: Mapping[str, np.ndarray]
+
+
+def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> Iterator[Question]:
     """The gradient of a parameter from its layer's cotangent, or of an activation from those of the blocks that read
-    it. None where the reference's blocks are not known."""
+    it; of both sides where both are known, else of one."""
     quantity, enough = moment.plan.compared[i], K * own.measures.budget[0, i]
-    values = shown(quantity, moment.reference, alone)
-    if quantity.kind == "gradient":
-        return _of_parameter(moment, i, calls, values, enough)
-    return _of_activation(moment, i, calls, values, enough)
+    for side in (0, 1):
+        seen = _seen(moment, alone, quantity, side)
+        both = calls if side == 0 else calls[::-1]
+        made = _of_parameter if quantity.kind == "gradient" else _of_activation
+        question = made(moment, i, (both[0], both[1]), side, seen, enough) if seen else None
+        if question:
+            yield question
 
 
-def _of_parameter(
-    moment: Moment, i: int, calls: Calls, values: tuple[np.ndarray, np.ndarray], enough: float
-) -> Question | None:
-    quantity = moment.plan.compared[i]
-    names = [layer_of(moment, i, side) for side in (0, 1)]
-    one, other = (next(chains(of, name), None) for of, name in zip(calls, names, strict=True))
-    cotangent = moment.reference.records["float64"].cotangents.get(names[0])
-    assert quantity.link is not None
-    parameter = quantity.link.reference.parameter
+def _seen(moment: Moment, alone: Taken, quantity: Compared, side: int) -> Seen | None:
+    record, theirs = moment.reference.records["float64"], alone.records["float64"]
+    forced = forced_by(moment.plan, moment.reference, moment.candidate)["float64"]
+    partners = {pair.reference: pair.candidate for pair in moment.plan.alignment}
+    link = quantity.link
+    name = quantity.reference if link is None else link.reference.parameter
+    if side == 0:
+        values = shown(quantity, moment.reference, alone)
+        return Seen(name=name, partners=partners, values=values, cotangents=record.cotangents)
+    name = quantity.candidate if link is None else link.candidate.parameter
+    meant = (forced.cotangents if link is None else forced.gradients).get(name)
+    own = (theirs.cotangents if link is None else theirs.gradients).get(name)
+    if meant is None or own is None:
+        return None
+    back = {candidate: reference for reference, candidate in partners.items()}
+    return Seen(name=name, partners=back, values=(meant, own), cotangents=forced.cotangents)
+
+
+def _of_parameter(moment: Moment, i: int, calls: Calls, side: int, seen: Seen, enough: float) -> Question | None:
+    layers = layer_of(moment, i, side), layer_of(moment, i, 1 - side)
+    one, other = (next(chains(of, layer), None) for of, layer in zip(calls, layers, strict=True))
+    cotangent = seen.cotangents.get(layers[0])
     if one is None or cotangent is None:
         return None
-    place = next(((k, row.index(parameter)) for k, row in enumerate(one.names) if parameter in row), None)
+    place = next(((k, row.index(seen.name)) for k, row in enumerate(one.names) if seen.name in row), None)
     if place is None:
         return None
     op, index = place
     held = one.parameters[op][index]
-    axes = _axes(moment.reference.before["float64"].values[parameter], held)
+    state = (
+        moment.reference.before
+        if side == 0
+        else mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before)
+    )
+    axes = _axes(state["float64"].values[seen.name], held)
     if axes is None:
         return None
-    dy = one.canonical(cotangent)
-    parts, holding = _sides(one, other)
 
-    def compute(ops: Parts) -> list[np.ndarray]:
-        _, gradients = run_back(ops, one, holding, dy)
-        found = gradients[op][index]
-        return [np.zeros_like(held) if found is None else found]
+    def read(found: Backward) -> np.ndarray | None:
+        return found[1][op][index]
 
-    return Question(
-        parts=parts,
-        values=([values[0].transpose(axes)], [values[1].transpose(axes)]),
-        compute=compute,
-        enough=[enough],
-    )
+    return _question(one, other, side, cotangent, read, held, [v.transpose(axes) for v in seen.values], enough)
 
 
-def _of_activation(
-    moment: Moment, i: int, calls: Calls, values: tuple[np.ndarray, np.ndarray], enough: float
-) -> Question | None:
-    quantity = moment.plan.compared[i]
-    record = moment.reference.records["float64"]
-    read = calls[0].get(quantity.reference)
-    if read is None:
+def _of_activation(moment: Moment, i: int, calls: Calls, side: int, seen: Seen, enough: float) -> Question | None:
+    own = calls[0].get(seen.name)
+    if own is None:
         return None
-    partners = {pair.reference: pair.candidate for pair in moment.plan.alignment}
-    readers = [name for name, call in calls[0].items() if _reads(call, read.output) and name in record.cotangents]
-    if len(readers) != 1 or readers[0] == quantity.reference:
+    readers = [name for name, call in calls[0].items() if _reads(call, own.output) and name in seen.cotangents]
+    if len(readers) != 1 or readers[0] == seen.name:
         return None
     one = next(chains(calls[0], readers[0]), None)
-    other = next(chains(calls[1], partners.get(readers[0], "")), None)
+    other = next(chains(calls[1], seen.partners.get(readers[0], "")), None)
     if one is None:
         return None
-    dy = one.canonical(record.cotangents[readers[0]])
-    parts, holding = _sides(one, other)
-    position = next(k for k, array in enumerate(one.inputs) if _equal(array, read.output))
+    position = next(k for k, array in enumerate(one.inputs) if _equal(array, own.output))
+
+    def read(found: Backward) -> np.ndarray | None:
+        return found[0][position]
+
+    values = [own.canonical(value) for value in seen.values]
+    return _question(one, other, side, seen.cotangents[readers[0]], read, own.output, values, enough)
+
+
+def _question(
+    one: Chain,
+    other: Chain | None,
+    side: int,
+    cotangent: np.ndarray,
+    read: Callable[[Backward], np.ndarray | None],
+    like: np.ndarray,
+    values: Sequence[np.ndarray],
+    enough: float,
+) -> Question:
+    """What a side's chain makes of a cotangent; the other side's chain beside it, where that is known too."""
+    dy = one.canonical(cotangent)
+    if other is None:
+        parts: tuple[Parts, Parts] = (one.ops, ())
+        held: Sequence[Sequence[Arrays]] = [[parameters] for parameters in one.parameters]
+    else:
+        parts = beside(one, other)
+        held = held_by(one, other, parts)
 
     def compute(ops: Parts) -> list[np.ndarray]:
-        inputs, _ = run_back(ops, one, holding, dy)
-        found = inputs[position]
-        return [np.zeros_like(read.output) if found is None else found]
+        found = read(run_back(ops, one, held, dy))
+        return [np.zeros_like(like) if found is None else found]
 
     return Question(
-        parts=parts,
-        values=([read.canonical(values[0])], [read.canonical(values[1])]),
+        parts=parts if side == 0 else parts[::-1],
+        values=([values[0]], [values[1]]),
         compute=compute,
         enough=[enough],
+        of=((str(side),), one.blocks, () if other is None else other.blocks),
     )
-
-
-def _sides(one: Chain, other: Chain | None) -> tuple[tuple[Parts, Parts], list]:
-    if other is None:
-        return (one.ops, ()), [[parameters] for parameters in one.parameters]
-    parts = beside(one, other)
-    return parts, held_by(one, other, parts)
 
 
 def _reads(call: Call, output: np.ndarray) -> bool:

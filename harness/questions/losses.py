@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -9,18 +10,19 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.case import Sigmoid
-from harness.editing import UNFIT, Parts, Puzzle, apart
+from harness.editing import UNFIT, Parts, Puzzle, apart, differing
 from harness.elsewhere import Moment
 from harness.following import Taken, shown
 from harness.judging import K
-from harness.objectives import Loss
+from harness.objectives import Loss, Penalty
 from harness.objectives_standard import BY_ELEMENT, BY_ROW, standard_losses
 from harness.ops import Function, SoftmaxOver
 from harness.owning import Own
+from harness.questions.scopes import in_common, trained_links, values_of
 from harness.recipe import Batch
 from harness.solving import Question
 from reference.kinds import apply, pull_back
-from reference.objectives import value_and_gradient
+from reference.objectives import penalty_and_gradients, value_and_gradient
 
 Role = Literal["reference", "candidate"]
 ROLES: tuple[Role, Role] = ("reference", "candidate")
@@ -35,106 +37,146 @@ BEFORE = (
 )
 """What a user's loss may do to the output first."""
 
+PENALTIES = tuple(
+    Penalty(l1=l1, l2=l2, half=False, rooted=False, scope=scope)
+    for scope in ("kernels", "all")
+    for l1, l2 in ((0.0, 1.0), (1.0, 0.0))
+)
+"""Penalties tried where a side's is not known; the factor is solved for."""
+
+EACH = 4
+"""Parts of one output's loss: what is done first, the term, the targets, the rest of a Loss. Behind them all stand the
+penalty and what is given."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """Which side's targets and example weights the loss reads."""
+    """Which side's targets and example weights the losses read."""
 
     targets: Role
     weights: Role
 
 
 def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
-    """The loss of a model with one output, and its gradient. None for other models."""
-    plan, record = moment.plan, moment.reference.records["float64"]
-    if len(record.outputs) != 1 or record.loss is None:
+    """The loss, and its gradient by each of the outputs. None for a model whose own code computes it."""
+    record = moment.reference.records["float64"]
+    if record.loss is None:
         return None
-    output = record.outputs[0]
-    chosen = [
-        i
-        for i, quantity in enumerate(plan.compared)
-        if quantity.kind == "loss" or (quantity.kind == "activation_gradient" and quantity.reference == output)
+    places = [
+        next(
+            (i for i, q in enumerate(moment.plan.compared) if q.kind == "activation_gradient" and q.reference == o),
+            None,
+        )
+        for o in record.outputs
     ]
-    if not chosen or plan.compared[chosen[0]].kind != "loss":
-        return None
-    batches = tuple(side.feed.batch(moment.step, "float64") for side in moment.sides)
-    if any(len(batch.targets) > 1 for batch in batches):
-        return None
-    pairs = [shown(plan.compared[i], moment.reference, alone) for i in chosen]
-    q = record.activations[output]
+    loss = next(i for i, quantity in enumerate(moment.plan.compared) if quantity.kind == "loss")
+    chosen = [loss, *(i for i in places if i is not None)]
+    batches = [side.feed.batch(moment.step, "float64") for side in moment.sides]
+    outputs = [record.activations[name] for name in record.outputs]
+    parameters = values_of(moment, trained_links(moment))
 
     def compute(parts: Parts) -> list[np.ndarray]:
-        before, term, targets, rest, given = parts
-        loss = replace(rest, term=term, targets=targets)
-        y = _target(batches[ROLES.index(given.targets)])
-        read = q if before is None else apply(before, (q,), ())
-        value, slope = value_and_gradient(loss, read, y, batches[ROLES.index(given.weights)].weights)
-        if before is not None:
-            (slope,), _ = pull_back(before, slope, read, (q,), ())
-        return [np.asarray(value.sum()), slope][: len(chosen)]
+        *each, penalty, given = parts
+        total = penalty_and_gradients(penalty, parameters)[0] if penalty else 0.0
+        slopes = []
+        for k, (q, place) in enumerate(zip(outputs, places, strict=True)):
+            value, slope = _computed(each[EACH * k : EACH * (k + 1)], q, k, batches, given)
+            total += value
+            slopes += [slope] if place is not None else []
+        return [np.asarray(total), *slopes]
 
-    values = ([one for one, _ in pairs], [other for _, other in pairs])
+    pairs = [shown(moment.plan.compared[i], moment.reference, alone) for i in chosen]
+    values = [one for one, _ in pairs], [other for _, other in pairs]
     enough = [K * own.measures.budget[0, i] for i in chosen]
-    read = [_parts(moment, side, batches, q) for side in (0, 1)]
-    for side in (0, 1):
-        puzzle = Puzzle(compute=compute, wanted=values[side], enough=enough)
-        if not read[side] or apart(puzzle, read[side]) > 1:
-            read[side] = _recognised(puzzle, ROLES[side], read[side])
-    terms = {1: (*BY_ELEMENT, *BY_ROW), 0: BEFORE}
-    return Question(parts=(read[0], read[1]), values=values, compute=compute, enough=enough, alternatives=terms)
-
-
-def _target(batch: Batch) -> np.ndarray | None:
-    return batch.targets[0] if batch.targets else None
-
-
-def _parts(moment: Moment, side: int, batches: Sequence[Batch], q: np.ndarray) -> Parts:
-    """A side's loss as it is read; () where it is not known."""
-    losses: Sequence[Loss | None] = getattr(moment.sides[side].watched["float64"], "losses", lambda _: ())(
-        batches[side]
+    readings = [
+        _readings(
+            Puzzle(compute=compute, wanted=values[side], enough=enough), _parts(moment, side, batches, outputs), side
+        )
+        for side in (0, 1)
+    ]
+    pair = min(itertools.product(*readings), key=lambda pair: _distance(*pair))
+    last = EACH * len(outputs)
+    return Question(
+        parts=(pair[0], pair[1]),
+        values=values,
+        compute=compute,
+        enough=enough,
+        alternatives={0: BEFORE, 1: (*BY_ELEMENT, *BY_ROW), last: (None, *PENALTIES)},
     )
-    if len(losses) != 1 or losses[0] is None:
+
+
+def _computed(
+    parts: Sequence[Any], q: np.ndarray, k: int, batches: Sequence[Batch], given: Given
+) -> tuple[float, np.ndarray]:
+    """The loss of output k and its gradient."""
+    before, term, targets, rest = parts
+    of, weighing = (batches[ROLES.index(role)] for role in (given.targets, given.weights))
+    read = q if before is None else apply(before, (q,), ())
+    y = of.targets[k] if of.targets else None
+    value, slope = value_and_gradient(replace(rest, term=term, targets=targets), read, y, weighing.weights)
+    if before is not None:
+        (slope,), _ = pull_back(before, slope, read, (q,), ())
+    assert slope is not None
+    return float(value.sum()), slope
+
+
+def _parts(moment: Moment, side: int, batches: Sequence[Batch], outputs: Sequence[np.ndarray]) -> Parts:
+    """A side's losses and penalty as they are read; () where one is not known."""
+    watched = moment.sides[side].watched["float64"]
+    losses = watched.losses(batches[side])
+    if len(losses) != len(outputs):
         return ()
-    loss = losses[0]
-    term, role = loss.term, ROLES[side]
+    parts: list[Any] = []
+    for loss, q in zip(losses, outputs, strict=True):
+        if loss is None:
+            return ()
+        parts += [None, _along_last(loss.term, q.ndim), loss.targets, _rest(loss)]
+    penalty = watched.penalty()
+    if penalty:
+        penalty = replace(penalty, scope=in_common(moment, side, penalty.scope, trained_links(moment)))
+    return *parts, penalty, Given(targets=ROLES[side], weights=ROLES[side])
+
+
+def _along_last(term: Any, ndim: int) -> Any:
+    """The last axis as -1, however a framework counts it."""
     axis = getattr(term, "axis", None)
-    if axis is not None and axis % q.ndim == q.ndim - 1:
-        term = replace(term, axis=-1)  # type: ignore[call-arg]
-    return None, term, loss.targets, _rest(loss), Given(targets=role, weights=role)
+    return term if axis is None or axis % ndim != ndim - 1 else replace(term, axis=-1)
 
 
 def _rest(loss: Loss) -> Any:
     return replace(loss, term=None, targets=None)  # type: ignore[arg-type]
 
 
-def _recognised(puzzle: Puzzle, role: Role, read: Parts) -> Parts:
-    """A loss of the user's own code by what it computes: a standard one, up to what is done first and a factor."""
-    given = Given(targets=role, weights=role)
-    for parts in _guesses(given, read):
-        scaled = _scaled(puzzle, parts)
-        if scaled and apart(puzzle, scaled) <= 1:
-            return scaled
-    return ()
+def _readings(puzzle: Puzzle, read: Parts, side: int) -> list[Parts]:
+    """What a side's loss may be: as it is read, if so it is; else what computes the same, of the losses that users
+    write by hand, up to what is done first and a factor."""
+    if read and apart(puzzle, read) <= 1:
+        return [read]
+    given = Given(targets=ROLES[side], weights=ROLES[side])
+    fits = [found for parts in _guesses(given, read) if (found := _scaled(puzzle, parts)) and apart(puzzle, found) <= 1]
+    return fits or [read]
 
 
 def _guesses(given: Given, read: Parts) -> Iterator[Parts]:
     for before in BEFORE:
         if read:
-            yield (before, *read[1:])
+            yield before, *read[1:]
         for loss in standard_losses():
-            yield before, loss.term, loss.targets, _rest(loss), given
+            yield before, loss.term, loss.targets, _rest(loss), None, given
 
 
 def _scaled(puzzle: Puzzle, parts: Parts) -> Parts:
-    """The parts with the factor that gives the value wanted."""
+    """The parts with the factor that gives the value wanted; () where there is none."""
     try:
         with np.errstate(all="ignore"):
             value = float(puzzle.compute(parts)[0])
     except UNFIT:
         return ()
-    wanted = float(puzzle.wanted[0])
     if not np.isfinite(value) or not value:
         return ()
-    factor = wanted / value
-    near = float(f"{factor:.12g}")
-    return (*parts[:3], replace(parts[3], factor=parts[3].factor * near), parts[4])
+    factor = float(f"{float(puzzle.wanted[0]) / value:.12g}")
+    return (*parts[:3], replace(parts[3], factor=parts[3].factor * factor), *parts[4:])
+
+
+def _distance(one: Parts, other: Parts) -> int:
+    return len(differing(one, other)) if one and other else 0

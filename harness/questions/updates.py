@@ -2,65 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from harness.editing import Parts
 from harness.elsewhere import Moment
-from harness.following import Compared, Taken, or_zero, parameters_of, shown
+from harness.following import Taken, or_zero, parameters_of, shown
 from harness.judging import K
 from harness.owning import Own
+from harness.questions.scopes import in_common, trained_links, values_of
 from harness.recipe import State
-from harness.rules import Clipping, Constant, Rule
+from harness.rules import Clipping, Rule
+from harness.schedules import Constant
 from harness.solving import Question
-from harness.views import see_gradient, see_value
-from reference.objectives import in_scope
+from harness.views import Link, see_gradient
 from reference.rules import initial_slots, updated_all
 
-Arrays = Mapping[str, np.ndarray]
-
-CLIPPINGS = tuple(
-    Clipping(by=by, limit=1.0, epsilon=epsilon, order=2.0)
-    for by, epsilon in (("global_norm", 1e-6), ("global_norm", 0.0), ("variable_norm", 0.0), ("value", 0.0))
+CLIPPINGS = (
+    Clipping(by="global_norm", limit=1.0, epsilon=1e-6, order=2.0),
+    Clipping(by="global_norm", limit=1.0, epsilon=0.0, order=2.0),
+    Clipping(by="variable_norm", limit=1.0, epsilon=0.0, order=2.0),
+    Clipping(by="value", limit=1.0, epsilon=0.0, order=2.0),
 )
 """Clippings tried where a side's is not known; the limit is solved for."""
 
 
 def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
     """The updates of all parameters that stand by themselves."""
-    plan, before = moment.plan, moment.reference.before["float64"]
-    chosen = [i for i, q in enumerate(plan.compared) if q.kind == "update" and q.link and not _summed(q)]
-    links = {plan.compared[i].link.name: plan.compared[i].link for i in chosen}  # type: ignore[union-attr]
-    record = moment.reference.records["float64"]
-    values: dict[str, np.ndarray] = {}
-    gradients: dict[str, np.ndarray] = {}
-    for name, link in links.items():
-        values[name] = see_value(link.reference, before.values)
-        of = {n: or_zero(record.gradients.get(n), before.values[n]) for n in parameters_of(link.reference)}
-        seen = see_gradient(link.reference, of)
-        assert seen is not None
-        gradients[name] = seen
-    slots = {
-        slot: {name: s for name, link in links.items() if (s := see_gradient(link.reference, of)) is not None}
-        for slot, of in before.slots.items()
-    }
-    state = State(values=values, slots=slots, count=before.count)
+    links = trained_links(moment)
+    chosen = {q.link.name: i for i, q in enumerate(moment.plan.compared) if q.kind == "update" and q.link}
+    links = {name: link for name, link in links.items() if name in chosen}
+    if not links:
+        return None
+    state = _state(moment, links)
+    gradients = _gradients(moment, links)
     epoch = moment.sides[0].feed.batch(moment.step, "float64").epoch
 
     def compute(parts: Parts) -> list[np.ndarray]:
         rule = rule_of(parts)
-        after, _ = updated_all(rule, state.count + 1, epoch, values, gradients, _slots(rule, state))
-        return [after[name] - values[name] for name in links]
+        after, _ = updated_all(rule, state.count + 1, epoch, state.values, gradients, _slots(rule, state))
+        return [after[name] - state.values[name] for name in links]
 
-    read = [_parts(moment, side, links) for side in (0, 1)]
-    pairs = [shown(plan.compared[i], moment.reference, alone) for i in chosen]
+    pairs = [shown(moment.plan.compared[chosen[name]], moment.reference, alone) for name in links]
     return Question(
-        parts=(read[0], read[1]),
+        parts=(_parts(moment, 0, links), _parts(moment, 1, links)),
         values=([one for one, _ in pairs], [other for _, other in pairs]),
         compute=compute,
-        enough=[K * own.measures.budget[0, i] for i in chosen],
+        enough=[K * own.measures.budget[0, chosen[name]] for name in links],
         alternatives={1: (None, *CLIPPINGS), 2: (Constant(),)},
     )
 
@@ -71,33 +61,33 @@ def rule_of(parts: Parts) -> Rule:
     return replace(rest, optimizer=optimizer, clipping=clipping, schedule=schedule)
 
 
-def _parts(moment: Moment, side: int, links: Mapping[str, object]) -> Parts:
-    rule: Rule | None = moment.sides[side].watched["float64"].rule()
+def _parts(moment: Moment, side: int, links: dict[str, Link]) -> Parts:
+    rule = moment.sides[side].watched["float64"].rule()
     if rule is None:
         return ()
-    plain = replace(
-        rule,
-        **{"optimizer": None, "clipping": None, "schedule": None},
-        decayed=_named(moment, side, rule.decayed, links),
-        trained=_named(moment, side, rule.trained, links),
-    )
-    return rule.optimizer, rule.clipping, rule.schedule, plain
+    bare: dict[str, Any] = {"optimizer": None, "clipping": None, "schedule": None}
+    scopes = {name: in_common(moment, side, getattr(rule, name), links) for name in ("decayed", "trained")}
+    return rule.optimizer, rule.clipping, rule.schedule, replace(rule, **bare, **scopes)
 
 
-def _named(moment: Moment, side: int, scope: object, links: Mapping[str, object]) -> object:
-    """A scope as the names of the links that are in it, so that both sides speak of the same ones."""
-    values = moment.sides[side].watched["float64"].state().values
-    inside = []
+def _state(moment: Moment, links: dict[str, Link]) -> State:
+    before = moment.reference.before["float64"]
+    slots = {
+        slot: {name: s for name, link in links.items() if (s := see_gradient(link.reference, of)) is not None}
+        for slot, of in before.slots.items()
+    }
+    return State(values=values_of(moment, links), slots=slots, count=before.count)
+
+
+def _gradients(moment: Moment, links: dict[str, Link]) -> dict[str, np.ndarray]:
+    before, record = moment.reference.before["float64"].values, moment.reference.records["float64"]
+    gradients = {}
     for name, link in links.items():
-        own = (link.candidate if side else link.reference).parameter  # type: ignore[attr-defined]
-        if in_scope(scope, own, values[own]):  # type: ignore[arg-type]
-            inside.append(name)
-    return "all" if len(inside) == len(links) else tuple(inside)
-
-
-def _summed(quantity: Compared) -> bool:
-    """A sum of several parameters follows no rule of its own."""
-    return quantity.link is not None and bool(quantity.link.reference.added or quantity.link.candidate.added)
+        of = {n: or_zero(record.gradients.get(n), before[n]) for n in parameters_of(link.reference)}
+        seen = see_gradient(link.reference, of)
+        assert seen is not None
+        gradients[name] = seen
+    return gradients
 
 
 def _slots(rule: Rule, state: State) -> dict[str, dict[str, np.ndarray]]:

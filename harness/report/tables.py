@@ -96,9 +96,12 @@ def _divergence(entry: Mapping[str, Any], stated: Mapping[str, Any], row: Mappin
 
 
 def causes(header: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was tried as the reason of a difference, the proven ones first."""
+    """What was found as the reason of a difference, the proven ones first; unknown ones only where no map of the
+    weights is proven."""
     rank = {"proven": 0, "likely": 1}
-    return sorted(header.get("causes") or (), key=lambda cause: rank.get(cause.get("status", ""), 2))
+    mapped = {own["place"] for own in header.get("own", ()) if own.get("why")}
+    found = [c for c in header.get("causes") or () if c.get("status") in rank or c.get("where") not in mapped]
+    return sorted(found, key=lambda cause: rank.get(cause.get("status", ""), 2))
 
 
 def reasons(header: Mapping[str, Any]) -> list[Mapping[str, Any]]:

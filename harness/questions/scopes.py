@@ -1,0 +1,36 @@
+"""Parameters as both sides name them: by the links between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from harness.elsewhere import Moment
+from harness.objectives import Scope
+from harness.views import Link, see_value
+from reference.objectives import in_scope
+
+
+def trained_links(moment: Moment) -> dict[str, Link]:
+    """The links of trained parameters that stand by themselves: a sum of several follows no rule of its own."""
+    layers = {p.name for p in moment.sides[0].watched["float64"].parameters if p.buffer}
+    return {
+        link.name: link
+        for link in moment.plan.pairing.links
+        if link.reference.parameter not in layers and not (link.reference.added or link.candidate.added)
+    }
+
+
+def values_of(moment: Moment, links: Mapping[str, Link]) -> dict[str, np.ndarray]:
+    """The reference's values before the step, by link."""
+    before = moment.reference.before["float64"].values
+    return {name: see_value(link.reference, before) for name, link in links.items()}
+
+
+def in_common(moment: Moment, side: int, scope: Scope, links: Mapping[str, Link]) -> Scope:
+    """A side's scope as the names of the links that are in it, so that both sides speak of the same ones."""
+    values = moment.sides[side].watched["float64"].state().values
+    owned = {name: (link.candidate if side else link.reference).parameter for name, link in links.items()}
+    inside = tuple(name for name, own in owned.items() if in_scope(scope, own, values[own]))
+    return "all" if len(inside) == len(links) else inside
