@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ def models(name: str) -> Models:
     return cast(Models, importlib.import_module(FRAMEWORKS[name].models))
 
 
+@functools.cache
 def functions(name: str) -> Functions:
     """Import a framework's adapter for users' own functions. Raises CannotRun where it is not installed."""
     require(name)

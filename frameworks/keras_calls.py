@@ -177,7 +177,7 @@ class _Reader:
         kind = kind or getattr(note.made, "__name__", "")
         reading = self._readings[id(tensor)]
         inputs = [t for t in note.tensors() if id(t) in self._arrays]
-        unknown = [t for t in inputs if t.dtype.is_floating and not self._recorder.knows(t)]
+        unknown = [t for t in inputs if tf.as_dtype(t.dtype).is_floating and not self._recorder.knows(t)]
         if reading is not None and unknown:
             reading = self._chained(reading, unknown) if len(inputs) == len(unknown) == 1 else None
         if reading is None:
@@ -201,7 +201,7 @@ class _Reader:
         found: dict[int, None] = {}
         note = self._notes.outermost.get(id(tensor))
         for given in note.tensors() if note is not None else ():
-            if self._recorder.knows(given) and given.dtype.is_floating:
+            if self._recorder.knows(given) and tf.as_dtype(given.dtype).is_floating:
                 found[id(given)] = None
             elif given is not tensor:
                 found |= self._sources(given)

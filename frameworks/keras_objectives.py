@@ -14,6 +14,7 @@ from keras import losses
 
 from harness.objectives import Loss, Penalty, Reduction, Targets, listed
 from harness.terms import (
+    CTC,
     AbsoluteError,
     BinaryCrossEntropy,
     BinaryFocal,
@@ -40,6 +41,8 @@ _REDUCTIONS: Mapping[str | None, Reduction] = {
     **{None: "none", "none": "none", "sum": "sum", "mean_with_sample_weight": "weighted_mean"},
     **{"sum_over_batch_size": "valid_mean", "mean": "valid_mean"},
 }
+
+_ONE_BY_ROW = (CrossEntropy, Focal, CategoricalHinge, CosineSimilarity, Overlap, CTC)
 
 
 def read_loss(loss: Any, fused: bool = False) -> Loss | None:
@@ -134,7 +137,7 @@ _WRAPPER: Any = next(kind for kind in losses.MeanSquaredError.__mro__ if "call" 
 def _inner(function: Any, term: Term) -> Any:
     if isinstance(term, KLDivergence):
         return "sum"
-    return "none" if isinstance(term, CrossEntropy | Focal | CategoricalHinge | CosineSimilarity | Overlap) else "mean"
+    return "none" if isinstance(term, _ONE_BY_ROW) else "mean"
 
 
 def _clip(fused: bool) -> Clip:
@@ -217,6 +220,15 @@ _READERS: Mapping[Any, Callable[[Settings, bool], Term | None]] = {
     losses.poisson: lambda s, f: Poisson(reads="rate", epsilon=keras.config.epsilon(), stirling=False),
     losses.dice: lambda s, f: _overlap(s, 0.5, 0.5, keras.config.epsilon() / 2),
     losses.tversky: lambda s, f: _overlap(s, s["alpha"], s["beta"], keras.config.epsilon()),
+    losses.ctc: lambda s, f: CTC(
+        reads="logits",
+        through_softmax=False,
+        time_axis=1,
+        blank=0,
+        padding=0,
+        by_length=False,
+        zero_infinity=False,
+    ),
     losses.binary_crossentropy: _binary,
     losses.binary_focal_crossentropy: _binary_focal,
     losses.categorical_crossentropy: _categorical,

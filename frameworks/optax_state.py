@@ -15,7 +15,10 @@ from jax.tree_util import GetAttrKey, tree_flatten_with_path, tree_leaves, tree_
 from frameworks.jax_trees import Path, Tree, is_float, plain
 from harness.recipe import State
 
-SLOTS = {"trace": "velocity", "sum_of_squares": "accumulator", "mu": "m", "nu": "v", "nu_max": "v_max"}
+SLOTS = {
+    **{"trace": "velocity", "sum_of_squares": "accumulator", "mu": "m", "nu": "v", "nu_max": "v_max"},
+    **{"e_g": "mean_square", "e_x": "mean_square_step"},
+}
 """optax's fields (optax 0.2.8, optax/_src/transform.py) by the slots that `harness.recipe.State` names."""
 
 

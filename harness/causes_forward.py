@@ -16,6 +16,11 @@ def _same_sum(edit: Edit) -> bool:
     return [sum(pair) for pair in edit.before] == [sum(pair) for pair in edit.after]
 
 
+def _identity(edit: Edit) -> bool:
+    """A slope of 1 below 0: no activation at all."""
+    return 1.0 in (edit.before, edit.after)
+
+
 def _last_or_final(edit: Edit) -> bool:
     return {edit.before, edit.after} == {"last", "final"}
 
@@ -98,13 +103,15 @@ CAUSES = (
                 "Threshold.value",
                 "ClippedLinear.minimum",
             ),
-            *("ClippedLinear.maximum",),
+            *("ClippedLinear.maximum", "LeakyReLU.negative_slope", "Rectifier.negative_slope"),
         ),
+        when=lambda edit: edit.field != "negative_slope" or _identity(edit),
     ),
     _F(
         id="leakyrelu-slope",
         meaning="LeakyReLU negative slope",
         edits=("LeakyReLU.negative_slope", "Rectifier.negative_slope", "ReLU>LeakyReLU"),
+        when=lambda edit: edit.field != "negative_slope" or not _identity(edit),
         source="torch 2.13 nn/modules/activation.py 0.01; Keras 3.15 layers/activations/leaky_relu.py 0.3",
     ),
     _F(
@@ -308,7 +315,12 @@ CAUSES = (
     _F(
         id="rnn-return-sequences",
         meaning="all steps against the last one",
-        edits=("SimpleRNN.returns", "LSTM.returns", "GRU.returns", "SimpleRNN.reverse", "LSTM.reverse", "GRU.reverse"),
+        edits=("SimpleRNN.returns", "LSTM.returns", "GRU.returns"),
+    ),
+    _F(
+        id="rnn-direction",
+        meaning="the recurrence runs backwards on one side",
+        edits=("SimpleRNN.reverse", "LSTM.reverse", "GRU.reverse"),
     ),
     _F(
         id="sequence-masking",

@@ -31,7 +31,7 @@ CAUSES = (
         edits=("Loss.reduction", "Loss.class_weights", "Loss.class_weighting"),
         along=("Loss.reduction",),
         when=lambda edit: edit.field != "reduction" or "weighted_mean" in (edit.before, edit.after),
-        source="torch 2.13 cross_entropy(weight, 'mean') divides by the weights' sum; Keras 3.15 by the number of examples",
+        source="torch 2.13 cross_entropy(weight, 'mean') divides by the weights' sum; Keras 3.15 by the examples",
     ),
     _L(
         id="masked-loss-normalisation",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import gc
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from harness.cli_causes import causes, why
+from harness.commanding import chosen_frameworks, import_quietly, reported_errors, stderr_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +44,10 @@ def main() -> None:
         _ = os.environ.setdefault(name, value)
 
 
+main.add_command(causes)
+main.add_command(why)
+
+
 @main.command()
 @click.argument("names", metavar="[CASE]...", nargs=-1)
 @click.option("--frameworks", metavar="NAMES", help="Comma-separated; all installed ones by default.")
@@ -64,16 +69,16 @@ def run(
 
     Without CASE: the tutorial network in its three batching modes. `gradparity list` shows the cases.
     """
-    with _reported_errors():
+    with reported_errors():
         from harness.cases import CASES, DEFAULT_CASES
         from harness.checking import choose
 
         cases = [CASES[choose("case", name, CASES)] for name in dict.fromkeys(names or DEFAULT_CASES)]
-        chosen = _frameworks(frameworks)
+        chosen = chosen_frameworks(frameworks)
         stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
         folder = out or Path("reports", "runs", f"{stamp}-{cases[0].name if len(cases) == 1 else len(cases)}")
-        with _stderr() as stderr, _progress(stderr, len(chosen), cases, steps) as progress:
-            _import_quietly(chosen)
+        with stderr_console() as stderr, _progress(stderr, len(chosen), cases, steps) as progress:
+            import_quietly(chosen)
             from harness.investigating import investigate
 
             result = investigate(
@@ -96,7 +101,7 @@ def run(
 @main.command("list")
 def list_() -> None:
     """Show the cases and the frameworks, with installed versions or the line that installs them."""
-    with _reported_errors():
+    with reported_errors():
         import frameworks as registry
         from harness import terminal
         from harness.cases import CASES, DEFAULT_CASES
@@ -120,14 +125,14 @@ def list_() -> None:
 @click.option("--frameworks", metavar="NAMES", help="Comma-separated; all installed ones by default.")
 def explain(name: str, frameworks: str | None) -> None:
     """Walk through one step of CASE: every quantity's formula, shape and norm, and how each framework agrees."""
-    with _reported_errors():
+    with reported_errors():
         from harness.cases import CASES
         from harness.checking import choose
 
         case = CASES[choose("case", name, CASES)]
-        chosen = _frameworks(frameworks)
-        with _stderr() as stderr, stderr.status("first step in every framework"):
-            _import_quietly(chosen)
+        chosen = chosen_frameworks(frameworks)
+        with stderr_console() as stderr, stderr.status("first step in every framework"):
+            import_quietly(chosen)
             from harness.explanation import BACKPROPAGATION, GRADIENT_DESCENT, explain_case
 
             lines = explain_case(case, chosen)
@@ -171,7 +176,7 @@ def compare(
     """
     from harness.case import HarnessError
 
-    with _reported_errors():
+    with reported_errors():
         if page and not page.parent.is_dir():
             raise HarnessError(f"--html {page}: there is no directory {page.parent}")
         place = data or f"{reference.partition(':')[0]}:data"
@@ -212,7 +217,7 @@ def report(folder: Path, frame: Path | None, convergence: Path | None, summary: 
     """
     from harness.case import HarnessError
 
-    with _reported_errors():
+    with reported_errors():
         from harness.report.frames import write_frames
         from harness.report.writing import write_reports
 
@@ -247,62 +252,6 @@ def _loaded(place: str, hint: str) -> Any:
         return found() if inspect.isfunction(found) else found
     except Exception as error:  # the user's own code
         raise HarnessError(f"{place}() raised {type(error).__name__}: {error}") from error
-
-
-@contextlib.contextmanager
-def _reported_errors() -> Iterator[None]:
-    """A HarnessError as one line on stderr and its exit code; no traceback."""
-    from harness.case import HarnessError
-
-    try:
-        yield
-    except HarnessError as error:
-        click.echo(f"gradparity: {error}", err=True)
-        sys.exit(error.exit_code)
-
-
-def _frameworks(option: str | None) -> list[str]:
-    """The named frameworks, or all installed ones; each must be known and installed."""
-    import frameworks as registry
-    from harness.checking import choose
-
-    names = [name.strip() for name in option.split(",")] if option is not None else registry.installed()
-    for name in names:
-        registry.require(choose("framework", name, registry.FRAMEWORKS))
-    return list(dict.fromkeys(names))
-
-
-def _import_quietly(names: list[str]) -> None:
-    """Import adapters; TensorFlow's notes about the machine, written by C++ whatever the log level, are dropped unless
-    the import fails. Their half a million objects stay: looking for garbage among them would cost a second here, and
-    another later."""
-    import frameworks as registry
-
-    with tempfile.TemporaryFile() as log:
-        kept = os.dup(2)
-        os.dup2(log.fileno(), 2)
-        gc.disable()
-        try:
-            for name in names:
-                _ = registry.adapter(name)
-        except BaseException:
-            _ = log.seek(0)
-            _ = os.write(kept, log.read())
-            raise
-        finally:
-            gc.freeze()
-            gc.enable()
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-@contextlib.contextmanager
-def _stderr() -> Iterator[Console]:
-    """A console on a copy of stderr, so that it goes on while `_import_quietly` holds the original."""
-    from rich.console import Console
-
-    with os.fdopen(os.dup(2), "w") as copy:
-        yield Console(file=copy)
 
 
 @contextlib.contextmanager

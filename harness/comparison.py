@@ -18,6 +18,7 @@ from harness.pairing import Pairing
 from harness.report.fragment import as_fragment
 from harness.views import Link, View
 
+CAUSES = 4
 NOTES = 6  # in the words of a comparison, so that they fit a screen
 
 
@@ -82,8 +83,10 @@ class Comparison:
             lines += [f"  {line}" for line in self._found()]
             if self.first.candidate_place != self.first.place:
                 lines.append(f"  {candidate} calls it {self.first.candidate_place}")
-            if self.first.why:
-                lines.append(f"why ({self.first.cause}): {self.first.why}")
+            for cause in self.causes[:CAUSES]:
+                lines += cause.lines(self.sides)
+            if len(self.causes) > CAUSES:
+                lines.append(f"and {len(self.causes) - CAUSES} more causes: result.causes")
             lines += [f"own error too: {d.place} at step {d.step}" for d in self.own[1:6]]
             if len(self.own) > 6:
                 lines.append(f"and {len(self.own) - 6} more: result.own")

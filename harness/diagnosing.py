@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
 
 import frameworks as registry
 from harness.blocks import Block
-from harness.causes import Named, named
+from harness.causes import TABLE, Named, named
 from harness.diverging import place_of
 from harness.editing import Edit, Part, Parts, edited
-from harness.elsewhere import Moment, fed_alike, further
+from harness.elsewhere import Moment
 from harness.finding import Finding
-from harness.following import Taken, measures_of
-from harness.judging import K
 from harness.owning import Own
+from harness.points import Point, behind, points_of
+from harness.probing import probed
 from harness.questions import blocks, buffers, gradients, losses, updates
-from harness.remapping import Remedy, remedy, righted
+from harness.remapping import Remedy, remedy
 from harness.solving import Question, Solved, joined, solved
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """A step at which the two sides are asked; alone: the candidate's, each block fed what the reference's was."""
-
-    moment: Moment
-    own: Own
-    alone: Taken
+GENERIC = "layer-different"
+"""Another kind of layer altogether says little: the two may be no pair at all."""
 
 
 def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy | None = None) -> list[Finding]:
@@ -40,40 +32,29 @@ def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy
     """
     found: list[Finding] = []
     left = list(new)
-    points = _points(moment, own)
+    points = points_of(moment, own)
     while left:
         i = left[0]
         if isinstance(proof, Remedy):
             found.append(_mapped(moment, i, proof))
-            moment, own, left = _righted(moment, own, left, proof)
-            points, proof = _points(moment, own), None
+            moment, own, left = behind(moment, own, left, proof)
+            points, proof = points_of(moment, own), None
             continue
         answers = _of_block(points[0], proof) if proof else _answered(points, i)
         if not answers and moment.plan.compared[i].kind == "activation" and (proof := remedy(moment, own, i)):
             continue
-        found += [a for a in answers or [_unknown(moment, i)] if (a.id, a.edit) not in {(f.id, f.edit) for f in found}]
+        if not answers and not _follows(moment, found, i):
+            answers = _probed(points, i) or [_unknown(moment, i)]
+        found += [a for a in answers if (a.id, a.edit) not in {(f.id, f.edit) for f in found}]
         left = [k for k in left if k not in _settled(moment, i)]
         proof = None
     return found
 
 
-def _points(moment: Moment, own: Own) -> list[Point]:
-    """The step itself, and the next one."""
-    there, alone = further(moment, 0)
-    measures = measures_of(moment.plan, there.reference, alone)
-    measures.noise_candidate = np.fmax(measures.noise_candidate, measures.noise_reference)
-    points = [Point(moment=moment, own=own, alone=fed_alike(moment))]
-    if np.isfinite(measures.d64).all():
-        points.append(Point(moment=there, own=replace(own, measures=measures), alone=alone))
-    return points
-
-
-def _righted(moment: Moment, own: Own, new: Sequence[int], right: Remedy) -> tuple[Moment, Own, list[int]]:
-    """The moment with the weights mapped as meant, and what still differs by itself."""
-    moment = replace(moment, plan=righted(moment.plan, right.edit))
-    measures = measures_of(moment.plan, moment.reference, fed_alike(moment))
-    measures.spread[...] = np.fmax(measures.spread, own.measures.spread)
-    return moment, replace(own, measures=measures), [i for i in new if not measures.ratio[0, i] <= K]
+def _follows(moment: Moment, found: Sequence[Finding], i: int) -> bool:
+    """Where a block computes something else, what flows back through it is something else too."""
+    kind = moment.plan.compared[i].kind
+    return kind.endswith("gradient") and any(f.where.startswith("forward:") and f.id for f in found)
 
 
 def _settled(moment: Moment, i: int) -> set[int]:
@@ -116,13 +97,33 @@ def _of_block(point: Point, block: Block) -> list[Finding]:
     causes = named([Edit(position=0, field="", before=parts[0], after=None)], parts) if parts else ()
     return [
         Finding(
-            id=causes[0].id if causes else "layer-missing" if block.alone is not None else "layer-different",
+            id=causes[0].id if causes else "layer-missing" if block.alone is not None else GENERIC,
             same=causes[0].same if causes else (),
             where=places[0],
             candidate_where=places[1],
             step=moment.step,
-            status="proven",
+            status="proven" if block.alone is not None or causes else "likely",
             edit=f"{block.text}: {_value(parts[0])}" if parts else block.text,
+        )
+    ]
+
+
+def _probed(points: Sequence[Point], i: int) -> list[Finding]:
+    """What a probe says; nothing where none holds."""
+    probe, plan = probed(points, i), points[0].moment.plan
+    if probe is None:
+        return []
+    cause = next(row for row in TABLE.values() if probe.signature in row.edits)
+    return [
+        Finding(
+            id=cause.id,
+            where=place_of(plan, i, 0),
+            candidate_where=place_of(plan, i, 1),
+            step=points[0].moment.step,
+            status="proven" if probe.proven else "likely",
+            edit=probe.text,
+            before64=probe.before,
+            after64=probe.after,
         )
     ]
 
@@ -190,7 +191,7 @@ def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[
             where=places[0],
             candidate_where=places[1],
             step=moment.step,
-            status="proven",
+            status="likely" if cause.id == GENERIC else "proven",
             edit=_text(moment, cause, answer.parts),
             before64=answer.before,
             after64=answer.after,

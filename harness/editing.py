@@ -72,6 +72,7 @@ def apart(puzzle: Puzzle, parts: Parts) -> float:
     gaps = [
         float(np.abs(one - other).max(initial=0.0)) / limit
         for one, other, limit in zip(found, puzzle.wanted, puzzle.enough, strict=True)
+        if limit < math.inf
     ]
     return math.inf if any(math.isnan(gap) for gap in gaps) else max(gaps, default=0.0)
 

@@ -14,8 +14,8 @@ class Finding:
     """Why a quantity differs by itself.
 
     id: of the table of causes, "" where unknown; same: ids that are the same edit. where, candidate_where: the place in
-    either side's names. edit: what the two sides have, in words. status: "proven" where with that edit the reference computes the
-    candidate's float64 values to within rounding; "likely" where other evidence says so; "unknown".
+    either side's names. edit: what the two sides have, in words. status: "proven" where with that edit the reference
+    computes the candidate's float64 values to within rounding; "likely" where other evidence says so; "unknown".
     before64, after64, before32, after32: the largest difference without and with the edit, in either precision, None
     where there is no edit. advice: by side, what to write there to have what the other side has.
     """
@@ -33,13 +33,18 @@ class Finding:
     after32: float | None = None
     advice: Mapping[str, str] = field(default_factory=dict)
 
-    def __str__(self) -> str:
+    def lines(self, sides: tuple[str, str] = ("reference", "candidate")) -> list[str]:
+        """The cause in words, and what to write on either side; sides: their names."""
         also = f" (or {', '.join(self.same)})" if self.same else ""
-        lines = [f"{self.status}: {self.id or 'cause unknown'}{also} at {self.where}, step {self.step}: {self.edit}"]
+        said = f"cause {self.status}: {self.id}{also}: {self.edit}" if self.id else f"cause unknown: {self.edit}"
         if self.after64 is not None:
-            lines[0] += f"; float64 differs by {self.before64:.2g} before, {self.after64:.2g} after"
-        lines += [f"  in the {side}, to have the other's: {what}" for side, what in self.advice.items() if what]
-        return "\n".join(lines)
+            said += f"; float64 differs by {self.before64:.2g}, with this edit by {self.after64:.2g}"
+        names = dict(zip(("reference", "candidate"), sides, strict=True))
+        advice = [f"{what} in {names[side]}" for side, what in self.advice.items() if what]
+        return [said, *([f"  write {', or '.join(advice)}"] if advice else [])]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.where}, step {self.step}", *self.lines()])
 
     def as_json(self) -> dict[str, Any]:
         """The words and numbers as plain data."""

@@ -75,8 +75,9 @@ class State:
     """All that a step starts from: parameters and buffers by name; slots by canonical name, then by parameter;
     `count`, the updates made so far.
 
-    Canonical slots: velocity (SGD, RMSprop: of gradients, torch's sign), accumulator (Adagrad), mean_square (RMSprop),
-    m, v (Adam and kin), v_max (AMSGrad), as `harness.case` names them; another optimizer's go by their own names.
+    Canonical slots: velocity (SGD, RMSprop: of gradients, torch's sign), accumulator (Adagrad), mean_square (RMSprop,
+    Adadelta), mean (centered RMSprop), mean_square_step (Adadelta), m, v (Adam and kin), v_max (AMSGrad), u (Adamax),
+    as `harness.rules` names them; another optimizer's go by their own names.
     gradient: what has piled up before the step.
     """
 

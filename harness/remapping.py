@@ -56,6 +56,7 @@ def _edits(moment: Moment, i: int) -> Iterator[tuple[str, str, Edit]]:
     if amiss:
         said = [notes[link.name] for link in amiss if link.name in notes]
         cause = next((note.cause for note in said if note.cause), "weights-not-transferred")
+        cause = "gate-bias" if all(_one_gate_apart(moment, link) for link in amiss) else cause
         yield cause, "; ".join(note.text for note in said[:1]), tuple((link, None) for link in amiss)
     maps = {link: _maps(moment, link, i) for link in links if link.expected and not link.candidate.added}
     for k in range(max(map(len, maps.values()), default=0)):
@@ -69,6 +70,22 @@ def _edits(moment: Moment, i: int) -> Iterator[tuple[str, str, Edit]]:
             if cause != "rnn-gate-order":
                 text = f"{link.candidate.parameter} holds {link.name} in another order; meant: {describe(view)}"
                 yield cause, text, ((link, view),)
+
+
+def _one_gate_apart(moment: Moment, link: Link) -> bool:
+    """A recurrent layer's bias to which one side has added a constant for one gate."""
+    roles = {p.name: (p.op, p.role) for p in moment.sides[0].watched["float64"].parameters}
+    op, role = roles[link.reference.parameter]
+    gates = {"LSTM": 4, "GRU": 3}.get(op)
+    if gates is None or "bias" not in role:
+        return False
+    values = (
+        see_value(of, taken.before["float64"].values)
+        for of, taken in ((link.reference, moment.reference), (link.candidate, moment.candidate))
+    )
+    gaps = np.subtract(*values).reshape(gates, -1)
+    moved = [gap for gap in gaps if gap.any()]
+    return len(moved) == 1 and bool(np.ptp(moved[0]) <= 1e-6 * np.abs(moved[0]).max())
 
 
 def _in_question(moment: Moment, i: int) -> list[Link]:

@@ -19,7 +19,8 @@ class Question:
 
     parts: what each side is read as, () where it is not known. values: what each side computed, float64. compute: what
     the reference makes of parts. enough: for each array the largest difference that rounding explains.
-    alternatives: by position, parts that may stand there where a side is not known. of: what the question is about, the
+    alternatives: by position, parts that may stand there where a side is not known. searching: whether edits of the one
+    side that is known are searched for. of: what the question is about, the
     same at every point.
     """
 
@@ -28,6 +29,7 @@ class Question:
     compute: Compute
     enough: Sequence[float]
     alternatives: Alternatives = field(default_factory=dict)
+    searching: bool = True
     of: tuple[tuple[str, ...], ...] = ()
 
 
@@ -58,13 +60,19 @@ def joined(questions: Sequence[Question]) -> Question:
 def solved(question: Question) -> Solved | None:
     """The smallest edits that prove why the two sides differ; None where none do.
 
-    A side's parts are believed only where the reference reproduces that side's own values.
+    A side's parts are believed only where the reference reproduces that side's own values. Where the sides agree, there
+    is nothing to explain.
     """
+    gaps = [float(np.abs(one - other).max(initial=0.0)) for one, other in zip(*question.values, strict=True)]
+    if all(gap <= limit for gap, limit in zip(gaps, question.enough, strict=True)):
+        return None
     reference, candidate = (_believed(question, side) for side in (0, 1))
     if reference and candidate:
         edits = differing(reference, candidate) if len(reference) == len(candidate) else []
         fits = smallest(_puzzle(question, 1), reference, edits)
         return _answer(question, reference, fits) if fits else None
+    if not question.searching:
+        return None
     if reference:
         fits = searched(_puzzle(question, 1), reference, question.alternatives)
         return _answer(question, reference, fits) if fits else None

@@ -52,7 +52,7 @@ def folder(*, modes: dict[str, int] | None = None, frameworks: tuple[str, ...] =
     pairs = [(mode, steps, framework) for mode, steps in modes.items() for framework in frameworks]
     frames = [_frame(rng, *pair) for pair in pairs]
     convergence = [
-        _convergence(rng, mode, steps, framework)
+        convergence_of(rng, mode, steps, framework)
         for mode, steps in modes.items()
         for framework in ("numpy", *frameworks)
     ]
@@ -114,7 +114,7 @@ def _frame(rng: np.random.Generator, mode: str, steps: int, framework: str) -> p
     )
 
 
-def _convergence(rng: np.random.Generator, mode: str, steps: int, framework: str) -> pd.DataFrame:
+def convergence_of(rng: np.random.Generator, mode: str, steps: int, framework: str) -> pd.DataFrame:
     step = np.arange(steps + 1, dtype=np.int32)
     loss = 0.08 + 0.6 * np.exp(-3 * step / steps)
     walk = np.abs(rng.normal(1, 0.1, steps + 1)) * np.sqrt(step)

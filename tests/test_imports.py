@@ -18,7 +18,11 @@ ORDER = (
     {"harness.ops_activations", "harness.ops_sequences", "harness.ops_shapes"},
     {"harness.ops"},
     {"harness.calls", "harness.case", "harness.recipe"},
-    {"harness.terms", "harness.objectives", "harness.schedules", "harness.rules"},
+    {"harness.terms", "harness.objectives", "harness.schedules", "harness.rules", "harness.ops_standard"},
+    {"harness.objectives_standard", "harness.editing", "harness.finding"},
+    {"harness.cause", "harness.solving"},
+    {"harness.causes_forward", "harness.causes_training"},
+    {"harness.causes"},
     {"harness.report"},
     {"harness.conventions", "harness.layout", "harness.folder", "harness.memory", "frameworks.protocol"},
     {"reference", "frameworks", "harness.data"},
@@ -34,11 +38,15 @@ ORDER = (
     {"harness.elsewhere"},
     {"harness.owning"},
     {"harness.remapping", "harness.stability", "harness.blocks"},
-    {"harness.planning", "harness.diverging"},
+    {"harness.planning", "harness.diverging", "harness.points", "harness.questions"},
+    {"harness.probing"},
+    {"harness.diagnosing"},
     {"harness.tracking"},
     {"harness.summary", "harness.convergence", "harness.recording", "harness.cases"},
     {"harness.investigating", "harness.porting", "harness.gradients"},
-    {"harness.explanation", "harness.terminal"},
+    {"harness.explanation", "harness.terminal", "harness.contrasting"},
+    {"harness.commanding"},
+    {"harness.cli_causes"},
     {"harness.cli"},
 )
 """A module imports only from its own level (reference and frameworks never from each other) or one before it."""
@@ -141,6 +149,11 @@ def test_help_imports_neither_frameworks_nor_numpy() -> None:
 def test_listing_imports_no_framework() -> None:
     code = "from click.testing import CliRunner; from harness.cli import main; CliRunner().invoke(main, ['list'])"
     assert not loaded_after(code) & (HEAVY - {"pydantic"})
+
+
+def test_listing_causes_imports_no_framework() -> None:
+    code = "from click.testing import CliRunner; from harness.cli import main; CliRunner().invoke(main, ['causes'])"
+    assert not loaded_after(code) & HEAVY
 
 
 def test_public_names_load_and_are_few() -> None:

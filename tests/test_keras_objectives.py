@@ -129,6 +129,14 @@ def test_an_object_as_read_gives_kerass_value_and_gradient(name: str, reduction:
     assert_same(value_and_gradient(read, q, y), own(loss, q, y))
 
 
+def test_alignments_within_float32_in_which_keras_computes_them() -> None:
+    labels = np.array([[1, 2, 3], [2, 2, 0], [1, 0, 0], [3, 3, 0], [1, 2, 1], [2, 0, 0]])
+    q, loss = RNG.normal(size=(ROWS, 7, CLASSES)), losses.CTC()
+    read = read_loss(loss)
+    assert read is not None
+    assert_same(value_and_gradient(read, q, labels), own(loss, q, labels), bound=1e-5)
+
+
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
 @pytest.mark.parametrize("name", ["mse", "sparse, logits", "sparse, ignoring", "bce", "kl"])
 def test_weights_and_masks(name: str, reduction: str) -> None:

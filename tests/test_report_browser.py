@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from browsing import DESK, PHONE, launched, opened, violations
-from report_folder import Folder, folder
+from report_folder import Folder, convergence_of, folder
 
 import frameworks as registry
 from harness.cases import CASES
@@ -153,8 +154,10 @@ def test_values_that_are_not_finite(browser: Any, tmp_path: Path) -> None:
         assert "not finite from step 3" in found.page.locator("#training").text_content()
 
 
-def test_200_layers(browser: Any, tmp_path: Path) -> None:
-    page = page_of(deep(steps=3), tmp_path)
+def test_200_layers_and_10000_steps(browser: Any, tmp_path: Path) -> None:
+    of, rng = deep(steps=3), np.random.default_rng(0)
+    of.convergence = pd.concat([convergence_of(rng, "batch", 10_000, name) for name in ("numpy", "alpha")])
+    page = page_of(of, tmp_path)
     assert page.stat().st_size < 3_000_000
     check(browser, page)
     with opened(browser, page) as found:
@@ -162,6 +165,7 @@ def test_200_layers(browser: Any, tmp_path: Path) -> None:
         assert "≈ z1 … z120" in where
         assert "≠ z121\xa0" in where or "≠ z121" in where
         assert "starts here" in where
+        assert "200 of 10,001 points drawn" in found.page.locator("#training").text_content()
         assert "The 500 worst of" in found.page.locator("#quantities").inner_text()
 
 
@@ -176,8 +180,6 @@ def deep(*, steps: int, layers: int = 200) -> Folder:
             one = rows[rows["kind"] == kind]
             order = range(1, layers + 1) if kind != "gradient" else range(layers, 0, -1)
             parts += [one.assign(**{"name": one["name"].str[:-1] + str(i)}) for i in order]
-    import pandas as pd
-
     of.frame = pd.concat(parts, ignore_index=True)
     last = steps - 1
     behind = of.frame["name"].str.extract(r"(\d+)$")[0].astype(int) > 120

@@ -116,7 +116,8 @@ def test_a_real_run_has_the_documented_columns_and_the_same_bytes_twice(tmp_path
     case, one = CASES["himmelblau"], registry.installed()[0]
     folders = [tmp_path / "one", tmp_path / "two"]
     for path in folders:
-        _ = harness.investigate(case, frameworks=[one], steps=20, out=path)
+        result = harness.investigate(case, frameworks=[one], steps=20, out=path)
+        assert "himmelblau" in result._repr_html_()
         report = read_report(path)
         assert list(report.frame.columns) == list(FRAME)
         assert {name: str(dtype) for name, dtype in report.convergence.dtypes.items()} == {

@@ -13,9 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 FAMILIES = (
-    *("slopes", "pairs", "reductions", "layers", "losses", "products", "places", "outputs", "small"),
+    *(
+        "slopes",
+        "pairs",
+        "reductions",
+        "layers",
+        "losses",
+        "products",
+        "places",
+        "outputs",
+        "small",
+        "cells",
+        "cotangents",
+    ),
     *("kinks", "ties", "steep", "narrow", "scales", "solvers", "dtypes"),
-    *("torch_functions", "torch_layers", "tensorflow_functions", "jax_functions", "numpy_functions"),
+    *("torch_functions", "torch_layers", "tensorflow_functions", "jax_functions", "numpy_functions", "special"),
 )
 UNSPECIFIC = {"unknown": ("", "missing-term")}
 """A wrong formula has no name of its own: `missing-term` says that a term is missing or wrong."""

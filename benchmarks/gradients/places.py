@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gradients.data import apart, normal
-from benchmarks.gradients.rules import like, rule, wrong
+from benchmarks.gradients.rules import flipped, like, rule, wrong
 
 X = normal(7)
 ROWS = normal(3, 4)
@@ -21,7 +21,7 @@ WEIGHTS = normal(7, seed=1)
 
 
 def reversed_sums(xp: Any, v: Any) -> Any:
-    return xp.flip(xp.cumsum(xp.flip(v, (0,)), 0), (0,))
+    return flipped(xp, xp.cumsum(flipped(xp, v), 0))
 
 
 def chosen(xp: Any, x: Any, words: np.ndarray) -> Any:
@@ -66,8 +66,8 @@ ITEMS = [
     *rule(
         "places/flip",
         [X],
-        lambda xp, x: xp.flip(x, (0,)) ** 2,
-        lambda xp, x, v: 2 * xp.flip(v, (0,)) * x,
+        lambda xp, x: flipped(xp, x) ** 2,
+        lambda xp, x, v: 2 * flipped(xp, v) * x,
         wrong("not flipped", "unknown", lambda xp, x, v: 2 * v * x),
     ),
     *rule(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gradients.data import normal
-from benchmarks.gradients.rules import rule, wrong
+from benchmarks.gradients.rules import flipped, rule, wrong
 
 A, B = normal(4, 4), normal(4, 4, seed=1)
 X, W, BIAS = normal(5, 3), normal(3, 3, seed=2), normal(3, seed=3)
@@ -44,8 +44,8 @@ def correlate(xp: Any, x: Any, k: Any, padding: int = 0) -> Any:
     return x[:n] * k[0] + x[1 : n + 1] * k[1] + x[2 : n + 2] * k[2]
 
 
-def correlation_backward(xp: Any, x: Any, k: Any, v: Any, flipped: bool = True, shift: int = 0) -> Any:
-    dx = correlate(xp, v, xp.flip(k, (0,)) if flipped else k, padding=2)
+def correlation_backward(xp: Any, x: Any, k: Any, v: Any, turned: bool = True, shift: int = 0) -> Any:
+    dx = correlate(xp, v, flipped(xp, k) if turned else k, padding=2)
     dk = xp.stack([xp.sum(v * x[i : i + 7]) for i in range(3)])
     return xp.roll(dx, shift, 0), dk
 
@@ -176,7 +176,7 @@ ITEMS = [
         wrong(
             "kernel not flipped",
             "unknown",
-            lambda xp, x, k, v: correlation_backward(xp, x, k, v, flipped=False),
+            lambda xp, x, k, v: correlation_backward(xp, x, k, v, turned=False),
         ),
         wrong("padding off by one", "unknown", lambda xp, x, k, v: correlation_backward(xp, x, k, v, shift=1)),
         wrong(
@@ -184,7 +184,7 @@ ITEMS = [
             "unknown",
             lambda xp, x, k, v: (
                 correlation_backward(xp, x, k, v)[0],
-                xp.flip(correlation_backward(xp, x, k, v)[1], (0,)),
+                flipped(xp, correlation_backward(xp, x, k, v)[1]),
             ),
         ),
     ),
@@ -193,14 +193,14 @@ ITEMS = [
         [SIGNAL, KERNEL],
         lambda xp, x, k: correlate(xp, x, k, padding=1),
         lambda xp, x, k, v: (
-            correlate(xp, v, xp.flip(k, (0,)), padding=1),
+            correlate(xp, v, flipped(xp, k), padding=1),
             xp.stack([xp.sum(v[1:] * x[:-1]), xp.sum(v * x), xp.sum(v[:-1] * x[1:])]),
         ),
         wrong(
             "border dropped",
             "element unknown",
             lambda xp, x, k, v: (
-                xp.concatenate([0 * v[:1], correlate(xp, v, xp.flip(k, (0,))), 0 * v[:1]], axis=0),
+                xp.concatenate([0 * v[:1], correlate(xp, v, flipped(xp, k)), 0 * v[:1]], axis=0),
                 xp.stack([xp.sum(v[1:] * x[:-1]), xp.sum(v * x), xp.sum(v[:-1] * x[1:])]),
             ),
         ),

@@ -97,6 +97,10 @@ def like(xp: Any, constant: np.ndarray, x: Any) -> Any:
     return xp.asarray(constant, dtype=x.dtype)
 
 
+def flipped(xp: Any, x: Any, axis: int = 0) -> Any:
+    return xp.flip(x, (axis,) if xp.__name__ == "torch" else axis)
+
+
 def torch_function(forward: Callable[..., Any], backward: Backward) -> Callable[..., Any]:
     import torch
 

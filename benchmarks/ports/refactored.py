@@ -231,5 +231,5 @@ PORTS = [
         "activation-different",
         "forward:separable forward:pointwise forward:mean",
     ),
-    planted("refactored/backwards", partial(unrolled, reverse=True), "data-order", "forward:gru forward:rnn"),
+    planted("refactored/backwards", partial(unrolled, reverse=True), "rnn-direction", "forward:gru forward:rnn"),
 ]

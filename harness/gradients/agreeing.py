@@ -11,7 +11,8 @@ import numpy as np
 from frameworks.protocol import Arrays
 from harness.gradients.directions import spread
 from harness.gradients.finding import Finding
-from harness.gradients.probing import EPS, EXPLAINED, Counted, Point, filled, own
+from harness.gradients.points import EPS, Counted, Point, filled, own
+from harness.gradients.probing import EXPLAINED
 from harness.gradients.telling import Function, answers_numpy, flat, floating, spaced, told
 
 Gradients = Callable[[Arrays, Arrays], Arrays]

@@ -11,10 +11,11 @@ import numpy as np
 from frameworks.protocol import Arrays, Differentiable
 from harness.case import HarnessError
 from harness.gradients.agreeing import Others, by_intention, others_of
+from harness.gradients.comparisons import resolution
 from harness.gradients.directions import cotangents
 from harness.gradients.examining import examined
 from harness.gradients.patterns import explained
-from harness.gradients.probing import Counted, resolution
+from harness.gradients.points import Counted
 from harness.gradients.result import GradientCheck
 from harness.gradients.sweeping import sweep_on
 from harness.gradients.telling import Function, told

@@ -95,7 +95,13 @@ def _cotangent(y: np.ndarray, number: int, seed: int, relative: bool) -> np.ndar
 
 def moved(xs: Arrays, ds: Sequence[np.ndarray], h: float) -> Arrays:
     """x + h d for each floating input; new arrays."""
-    return tuple(np.asarray(x + h * d) if floating(x) else x for x, d in zip(xs, ds, strict=True))
+    found = []
+    for x, d in zip(xs, ds, strict=True):
+        if floating(x):
+            step = np.multiply(d, h, dtype=x.dtype)
+            x = np.asarray(np.add(step, x, out=step if step.ndim else None))
+        found.append(x)
+    return tuple(found)
 
 
 def projected(vs: Arrays, ys: Arrays) -> float:
@@ -121,6 +127,7 @@ def norm(arrays: Sequence[np.ndarray]) -> float:
 
 
 def product_norm(arrays: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
-    """The Euclidean norm of the elementwise products."""
-    pairs = zip(arrays, others, strict=True)
-    return norm([a * b for a, b in pairs if floating(a) and floating(b)])
+    """The Euclidean norm of the elementwise products; an infinite element counts for nothing beside a zero."""
+    products = [a * b for a, b in zip(arrays, others, strict=True) if floating(a) and floating(b)]
+    found = norm(products)
+    return found if math.isfinite(found) else norm([np.where(p == p, p, 0) for p in products])

@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from frameworks.protocol import Arrays, Pullback
+from harness.gradients.comparisons import CONFIRMED, Comparison
 from harness.gradients.directions import directions, spread
 from harness.gradients.finding import Finding
 from harness.gradients.places import only, place_of, searched, single, sizes
-from harness.gradients.probing import CONFIRMED, Comparison, Point, compared, filled, laddered, own
+from harness.gradients.points import Point, filled, own
+from harness.gradients.probing import compared, laddered
 from harness.gradients.result import Kink
 from harness.gradients.telling import floating
 

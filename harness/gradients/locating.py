@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.gradients.comparisons import CONFIRMED, Comparison
 from harness.gradients.places import narrowed, only, place_of, single, sizes
-from harness.gradients.probing import CONFIRMED, Comparison, Point, compared, filled, laddered, point_at
+from harness.gradients.points import Point, filled, point_at
+from harness.gradients.probing import compared, laddered
 from harness.gradients.result import Where
 from harness.gradients.telling import floating
 

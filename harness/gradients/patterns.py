@@ -10,7 +10,7 @@ from harness.gradients.examining import Examination
 from harness.gradients.finding import Finding
 from harness.gradients.locating import Block, block, goes_with_value, located, output_of, where
 from harness.gradients.places import place_of, sizes
-from harness.gradients.probing import Point
+from harness.gradients.points import Point
 from harness.gradients.telling import floating
 
 PATTERNS = {
@@ -197,7 +197,7 @@ def _element(point: Point, part: Block) -> Finding | None:
     wrong, right = _columns(part)
     seen = part.seen.any(1)
     rows = part.wrong.any(1)
-    if len(right) >= 1 and len(wrong) <= max(1, len(part.columns) // 3):
+    if right.size and len(wrong) <= max(2, len(part.columns) // 3):
         if goes_with_value(point, part, wrong, right):
             return Finding(pattern="region", reason=f"{PATTERNS['region']}, as at the place")
         return Finding(

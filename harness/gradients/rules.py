@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from frameworks.protocol import Arrays, Pullback
+from harness.gradients.comparisons import CONFIRMED, Comparison
 from harness.gradients.directions import norm, projected
 from harness.gradients.finding import Finding
-from harness.gradients.probing import CONFIRMED, EPS, EXPLAINED, Comparison, Counted, Point, filled, own
+from harness.gradients.points import EPS, Point, filled, own
+from harness.gradients.probing import EXPLAINED
 from harness.gradients.telling import floating
 
-STRETCH = -64.0
-"""A power of two: scaling a cotangent by it is exact, and so must be the gradient's."""
+STRETCHES = (-64.0, 2.0**-20)
+"""Powers of two: scaling a cotangent by them is exact, and so must be the gradient's."""
 
 
 def misshapen(grads: Sequence[np.ndarray | None], xs: Arrays) -> Finding | None:
@@ -54,38 +56,36 @@ def raised(error: Exception, xs: Arrays, ys: Arrays) -> Finding:
 
 
 def nonlinear(point: Point, pullback: Pullback) -> Finding | None:
-    """vjp(-64 v) == -64 vjp(v), bit for bit but for what measurably is rounding; then in what way it is not."""
-    v = point.vs[0]
-    grads = point.grads[0]
-    scaled = filled(pullback(tuple(STRETCH * a for a in v)), point.xs)
-    if all(np.array_equal(s, STRETCH * g, equal_nan=True) for s, g in zip(scaled, grads, strict=True)):
+    """vjp(s v) == s vjp(v), but for what measurably is rounding; then in what way it is not."""
+    v, grads, size = point.vs[0], point.grads[0], norm(point.grads[0])
+    if not np.isfinite(size):
         return None
-    size = norm(grads)
-    if not np.isfinite(size) or norm([s - STRETCH * g for s, g in zip(scaled, grads, strict=True)]) <= 1e-6 * 64 * size:
+    for stretch in STRETCHES:
+        scaled = filled(pullback(tuple(stretch * a for a in v)), point.xs)
+        if norm([s - stretch * g for s, g in zip(scaled, grads, strict=True)]) > 1e-6 * abs(stretch) * size:
+            break
+    else:
         return None
-    if all(np.array_equal(s, g) for s, g in zip(scaled, grads, strict=True)):
+    if not all(map(_alike, filled(pullback(own(v)), point.xs), grads)):
+        return Finding(pattern="nondeterministic", reason="the backward gives another gradient at a later call")
+    if all(map(np.array_equal, scaled, grads)):
         return Finding(pattern="ignores-cotangent", reason="the gradient does not depend on the cotangent")
-    flipped = filled(pullback(tuple(-a for a in v)), point.xs)
-    doubled = filled(pullback(tuple(2 * a for a in v)), point.xs)
-    halved = filled(pullback(tuple(a / 1024 for a in v)), point.xs)
 
-    def near(found: Arrays, factor: float) -> bool:
-        return norm([f - factor * g for f, g in zip(found, grads, strict=True)]) <= 1e-9 * abs(factor) * size
+    def answers(factor: float, by: float) -> bool:
+        found = filled(pullback(tuple(factor * a for a in v)), point.xs)
+        return norm([f - by * g for f, g in zip(found, grads, strict=True)]) <= 1e-9 * abs(by) * size
 
     words = "not linear in it"
-    if near(doubled, 4):
+    if answers(2, 4):
         words = "quadratic in it"
-    elif near(flipped, 1) and near(doubled, 2):
+    elif answers(-1, 1) and answers(2, 2):
         words = "even in it, as of its absolute value"
-    elif near(flipped, -1) and near(doubled, 1):
-        words = "of one size whatever its size, as of its sign or a norm divided out"
-    elif near(flipped, -1):
-        small = filled(pullback(tuple(a / 2048 for a in v)), point.xs)
-        if norm([2 * s - h for s, h in zip(small, halved, strict=True)]) <= 1e-9 * norm(halved):
-            words = "clipped: linear in small ones only; if that is meant, give it as vjp="
-    return Finding(
-        pattern="nonlinear-cotangent", reason=f"the gradient for -64 times a cotangent is not -64 times: {words}"
-    )
+    elif answers(-1, -1) and answers(2, 1):
+        words = "of one size whatever its size, as of its sign, or with a norm divided out"
+    elif answers(-1, -1):
+        words = "clipped, or cut off, by size; if that is meant, give it as vjp="
+    reason = f"the gradient for {stretch:.3g} times a cotangent is not {stretch:.3g} times the gradient: {words}"
+    return Finding(pattern="nonlinear-cotangent", reason=reason)
 
 
 def unrepeated(point: Point) -> tuple[Finding | None, str]:
@@ -101,11 +101,14 @@ def unrepeated(point: Point) -> tuple[Finding | None, str]:
     ), ""
 
 
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Bit for bit, NaN alike; looking for NaN costs ten times as much."""
+    return np.array_equal(a, b) or np.array_equal(a, b, equal_nan=True)
+
+
 def _alike(a: np.ndarray, b: np.ndarray) -> bool:
     """Bit for bit, or but for the order of a sum."""
-    if np.array_equal(a, b, equal_nan=True):
-        return True
-    return a.shape == b.shape and norm([a - b]) <= EXPLAINED * EPS * norm([a])
+    return same(a, b) or (a.shape == b.shape and norm([a - b]) <= EXPLAINED * EPS * norm([a]))
 
 
 def stale(point: Point, pullback: Pullback) -> Finding | None:
@@ -120,23 +123,27 @@ def stale(point: Point, pullback: Pullback) -> Finding | None:
     )
 
 
-def written(function: Counted, xs: Arrays) -> Finding | None:
+def written(given: Arrays, xs: Arrays, ys: Arrays) -> Finding | None:
     """Inputs written into, unless the function returns them as its outputs."""
-    given = own(xs)
-    ys = function.value(given)
     for i, (a, b) in enumerate(zip(given, xs, strict=True)):
-        if not np.array_equal(a, b, equal_nan=True) and not any(np.shares_memory(a, y) for y in ys):
+        if not same(a, b) and not any(np.shares_memory(a, y) for y in ys):
             return Finding(pattern="mutates", reason=f"the function writes into its input {i}")
     return None
 
 
-def cotangent_written(pullback: Pullback, vs: Arrays) -> Finding | None:
-    """A backward that writes into the cotangent, which belongs to the caller."""
-    given = own(vs)
-    _ = pullback(given)
-    if all(np.array_equal(a, b) for a, b in zip(given, vs, strict=True)):
-        return None
-    return Finding(pattern="mutates", reason="the backward writes into the cotangent that it is given")
+def again(point: Point, pullback: Pullback, given: Arrays) -> Finding | None:
+    """The same backward a second time: neither it nor the first may have written into the cotangent, which is the
+    caller's, or into the inputs that the function was given; and it must say the same."""
+    vs = own(point.vs[0])
+    grads = filled(pullback(vs), point.xs)
+    if not all(map(np.array_equal, vs, point.vs[0])):
+        return Finding(pattern="mutates", reason="the backward writes into the cotangent that it is given")
+    if not all(map(same, given, point.xs)):
+        return Finding(pattern="mutates", reason="the backward writes into the inputs")
+    if not all(map(_alike, grads, point.grads[0])):
+        reason = "the backward of one call gives another gradient when it is run again for the same cotangent"
+        return Finding(pattern="nondeterministic", reason=reason)
+    return None
 
 
 def primal(point: Point, ys: Arrays, nearby: Arrays) -> Finding | None:
@@ -144,7 +151,7 @@ def primal(point: Point, ys: Arrays, nearby: Arrays) -> Finding | None:
     for j, (y, plain, near) in enumerate(zip(point.ys, ys, nearby, strict=True)):
         if y.shape != plain.shape:
             return Finding(pattern="primal", reason=f"output {j} under differentiation has another shape")
-        if np.array_equal(y, plain, equal_nan=True):
+        if same(y, plain):
             continue
         allowed = EXPLAINED * (np.abs(near - plain) + point.eps[j] * (np.abs(plain) + np.max(np.abs(plain), initial=0)))
         if not (np.abs(y - plain) <= allowed).all():
@@ -201,7 +208,7 @@ def forward(point: Point, comparisons: Sequence[Comparison]) -> Finding | None:
     )
 
 
-def against(comparisons: Sequence[Comparison], alternatives: Sequence[np.ndarray]) -> bool:
+def against(comparisons: Sequence[Comparison], alternatives: Sequence[float]) -> bool:
     """Whether other projections (for the first cotangent, one for each comparison) contradict the differences."""
     return any(
         abs(c.found[0] - other) > CONFIRMED * c.error[0] + 8 * c.unit * c.scale[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -9,14 +10,17 @@ import numpy as np
 
 from frameworks.protocol import Arrays
 from harness.gradients.agreeing import Others, disagreement
+from harness.gradients.comparisons import Comparison, resolution
+from harness.gradients.confirming import confirmed
 from harness.gradients.directions import directions, moved, product_norm, projected, together
 from harness.gradients.examining import Examination
 from harness.gradients.finding import Finding
-from harness.gradients.kinks import not_finite
+from harness.gradients.kinks import beside, not_finite
 from harness.gradients.locating import Block, block, located
 from harness.gradients.patience import limited
 from harness.gradients.places import only, single
-from harness.gradients.probing import Comparison, Counted, Point, confirmed, laddered, point_at, resolution
+from harness.gradients.points import Counted, Point, point_at
+from harness.gradients.probing import laddered
 from harness.gradients.telling import floating
 
 Maker = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -89,6 +93,8 @@ def sweep_on(done: Examination, function: Counted, xs: Arrays, others: Others, s
     # a staircase has steps of its own size, which are wide beside other values
     sharp = done.precision != "float64" or resolution(done.comparisons) < 1e-7 or not done.comparisons
     for number, (name, there) in enumerate(points(xs, seed)):
+        if all(map(np.array_equal, there, xs)):
+            continue
         try:
             with limited(patience):
                 point, shown, finding = _at(base, function, there, others, number, sharp)
@@ -117,6 +123,7 @@ def _at(
     finding = shown = None
     if others.meant is None and not all(np.isfinite(g).all() for g in point.grads[0]):
         finding, _ = not_finite(point)
+        finding = finding if finding and _lasting(point) else None
     elif others.meant is None and not signs and sharp:
         shown = screened(base, point, number, far)
         if shown:
@@ -130,6 +137,15 @@ def _pattern(base: Point, point: Point) -> str:
     """Stale, where the gradient at another point is bit for bit the one of the given point."""
     pairs = zip((*base.vs[0], *base.grads[0]), (*point.vs[0], *point.grads[0]), strict=True)
     return "stale" if all(np.array_equal(a, b) for a, b in pairs) else "region"
+
+
+def _lasting(point: Point) -> bool:
+    """Whether the gradient is not finite beside the point too: a formula that is 0/0 at one value is not for it."""
+    for xs in itertools.islice(beside(point), 2):
+        near, _ = point_at(point.function, xs, point.seed, count=1, eps=point.eps)
+        if not all(np.isfinite(g).all() for g in near.grads[0]):
+            return True
+    return False
 
 
 def _outside(given: Arrays, there: Arrays) -> tuple[bool, bool]:
@@ -187,6 +203,6 @@ def _plainly(point: Point, ds: Arrays) -> bool:
     for v, g in zip(point.vs, point.grads, strict=True):
         found = (projected(v, right) - projected(v, left)) / (2 * step)
         expected = sum(np.vdot(a, d).real for a, d in zip(g, ds, strict=True) if floating(a))
-        if not abs(found - expected) <= 1e-5 * product_norm(g, ds) + 16 * point.rounding().max() / step:
+        if not abs(found - expected) <= 1e-5 * product_norm(g, ds) + 16 * point.rounding.max() / step:
             return False
     return True

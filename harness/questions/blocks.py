@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice, product
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
 from harness.blocks import Block
 from harness.calls import Call
 from harness.comparing import EPS64, SHRINK
-from harness.editing import Parts
+from harness.editing import Parts, differing
 from harness.elsewhere import Moment
 from harness.following import Taken, shown
 from harness.judging import K
 from harness.mapping import forced_by, mapped
+from harness.ops import Scale
 from harness.ops_standard import ACTIVATIONS
 from harness.owning import Own
 from harness.questions.chains import Arrays, Chain, beside, chains, run
 from harness.solving import Question
 from harness.views import put
+from reference.kinds import apply
 
 BEFORE, BEHIND = 12, 3
 """Blocks around the one in question that are read."""
 
 Calls = tuple[Mapping[str, Call], Mapping[str, Call]]
 """The blocks of either side, by the activation that shows them."""
+
+WHOLE = 4
+"""Fields that a whole op counts for."""
 
 PAIRS = 10
 """Pairs of chains that are tried."""
@@ -58,16 +64,44 @@ def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> I
     values = shown(quantity, moment.reference, alone)
     names = quantity.reference, quantity.candidate
     theirs = [list(chains(of, name)) for of, name in zip(calls, names, strict=True)]
-    pairs = sorted(product(*theirs), key=lambda pair: sum(len(chain.blocks) for chain in pair))
+    pairs = sorted(((one, other) for one in theirs[0] for other in theirs[1]), key=_unlike)
     for one, other in islice(pairs, PAIRS):
         yield _asked(one, other, values, enough)
     for chain in theirs[0][:1]:
+        if len(chain.inputs) > 1 and len(chain.ops) == 1:
+            yield _scaled_inputs(chain, [chain.canonical(value) for value in values], enough)
         yield _one_sided(chain, 0, [chain.canonical(value) for value in values], enough)
     if theirs[1] and quantity.aligned is not None:
         own_layout = np.empty(alone.records["float64"].activations[quantity.candidate].shape)
         put(quantity.aligned.view, own_layout, values[0])
         chain = theirs[1][0]
         yield _one_sided(chain, 1, [chain.canonical(own_layout), chain.output], enough)
+
+
+def _unlike(pair: tuple[Chain, Chain]) -> tuple[int, int]:
+    """How much of two chains differs, a whole op for more than a field; and how many blocks they take."""
+    edits = differing(*beside(*pair))
+    return sum(1 if edit.field else WHOLE for edit in edits), sum(len(chain.blocks) for chain in pair)
+
+
+def _scaled_inputs(chain: Chain, values: list[np.ndarray], enough: float) -> Question:
+    """An op of several inputs, one of which the other side may scale first."""
+    held = [[parameters] for parameters in chain.parameters]
+
+    def compute(parts: Parts) -> list[np.ndarray]:
+        inputs = tuple(
+            x if scale is None else apply(scale, (x,), ()) for scale, x in zip(parts[1:], chain.inputs, strict=True)
+        )
+        return [run(parts[:1], replace(chain, inputs=inputs), held)]
+
+    return Question(
+        parts=((*chain.ops, *[None] * len(chain.inputs)), ()),
+        values=([values[0]], [values[1]]),
+        compute=compute,
+        enough=[enough],
+        of=(("scaled",), chain.blocks),
+        alternatives={k + 1: (Scale(factor=2.0, offset=0.0),) for k in range(len(chain.inputs))},
+    )
 
 
 def _asked(one: Chain, other: Chain, values: tuple[np.ndarray, np.ndarray], enough: float) -> Question:

@@ -1,4 +1,4 @@
-"""Why running statistics differ: what a batch normalisation makes of them, from the reference's inputs and statistics."""
+"""Why running statistics differ: what a batch normalisation makes of them, from the reference's inputs."""
 
 from __future__ import annotations
 

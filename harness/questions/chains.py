@@ -40,7 +40,7 @@ class Chain:
 
 
 def chains(calls: Mapping[str, Call], name: str) -> Iterator[Chain]:
-    """A block alone, with the one before it, and so on, as far as they are known and each reads the one before alone."""
+    """A block alone, with the one before it, and so on, as far as they are known and each reads that one alone."""
     call = calls.get(name)
     if call is None or not call.ops:
         return

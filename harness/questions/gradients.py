@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from harness.elsewhere import Moment
 from harness.following import Compared, Taken, shown
 from harness.judging import K
 from harness.mapping import forced_by, mapped
+from harness.ops import Detach
 from harness.owning import Own
 from harness.questions.blocks import Calls, held_by
 from harness.questions.buffers import layer_of
-from harness.questions.chains import Arrays, Backward, Chain, beside, chains, run_back
+from harness.questions.chains import Arrays, Backward, Chain, beside, chains, run, run_back
 from harness.solving import Question
 
 
@@ -41,7 +42,21 @@ def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> I
         made = _of_parameter if quantity.kind == "gradient" else _of_activation
         question = made(moment, i, (both[0], both[1]), side, seen, enough) if seen else None
         if question:
-            yield question
+            yield _forward_too(moment, own, side, question)
+
+
+def _forward_too(moment: Moment, own: Own, side: int, question: Question) -> Question:
+    """What explains a gradient must leave the block's output as it is, where the two sides agree in that."""
+    name, output = question.of[1][0], question.values[side][-1]
+    for i, quantity in enumerate(moment.plan.compared):
+        if quantity.kind == "activation" and (quantity.candidate if side else quantity.reference) == name:
+            agree = own.measures.ratio[0, i] <= K
+            limit = K * own.measures.budget[0, i] if agree else np.inf
+            values = [[*of[:-1], output] for of in question.values]
+            return replace(
+                question, values=(values[0], values[1]), enough=[*question.enough[:-1], limit], searching=bool(agree)
+            )
+    return question
 
 
 def _seen(moment: Moment, alone: Taken, quantity: Compared, side: int) -> Seen | None:
@@ -129,13 +144,14 @@ def _question(
 
     def compute(ops: Parts) -> list[np.ndarray]:
         found = read(run_back(ops, one, held, dy))
-        return [np.zeros_like(like) if found is None else found]
+        return [np.zeros_like(like) if found is None else found, run(ops, one, held)]
 
     return Question(
-        parts=parts if side == 0 else parts[::-1],
-        values=([values[0]], [values[1]]),
+        parts=parts if side == 0 else (parts[1], parts[0]),
+        values=([values[0], one.output], [values[1], one.output]),
         compute=compute,
-        enough=[enough],
+        enough=[enough, np.inf],
+        alternatives={} if other else {k: (None, Detach()) for k in range(len(one.ops))},
         of=((str(side),), one.blocks, () if other is None else other.blocks),
     )
 

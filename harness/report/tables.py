@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.report.reading import Run
+if TYPE_CHECKING:  # it would import pandas, which listing cases does without
+    from harness.report.reading import Run
 
 Table = list[dict[str, str]]
 

@@ -1,0 +1,213 @@
+"""Rows of the table of causes that act in the loss, the optimizer and the loop and that no other family plants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (as everyone writes it)
+from torch import nn
+
+from benchmarks.ports import Pair, clean, planted
+from benchmarks.ports.data import integers, normal, one_hot
+from benchmarks.ports.mlp import EXAMPLES, keras_net, torch_net
+from benchmarks.ports.rows_models import in_keras, in_torch, layers, ops, turned
+from benchmarks.ports.training import K_SGD, SGD, TINY, trained
+
+CLASSES = 5
+optim, rules = torch.optim, keras.optimizers
+
+
+def probable(loss: Callable[..., torch.Tensor], keras_loss: Any, y: Any, scale: float = 30.0) -> Pair:
+    """Probabilities of far apart logits: some lie below 1e-7. Keras sees a layer of the user's, not its own softmax."""
+    net = torch_net(CLASSES)
+    with torch.no_grad():
+        _ = net.fc3.weight.mul_(scale)
+    model = keras_net(net)
+    full = nn.Sequential(net, nn.Softmax(dim=-1))
+    inputs = keras.Input((10,))
+    outputs = layers.Lambda(lambda z: ops.softmax(z, axis=-1), name="probabilities")(model(inputs))
+    rate = 1e-5
+    return Pair(
+        reference=in_torch(full, loss, partial(SGD, lr=rate)),
+        candidate=in_keras(keras.Model(inputs, outputs), keras_loss, partial(rules.SGD, rate)),
+        x=normal(EXAMPLES, 10),
+        y=y,
+        steps=2,
+    )
+
+
+LABELS = integers(EXAMPLES, below=CLASSES)
+ONE_HOT = one_hot(LABELS, CLASSES)
+
+
+def negative_log(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return -(target * torch.log(output)).sum(dim=-1).mean()
+
+
+def divergence(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return F.kl_div(torch.log(output), target, reduction="batchmean")
+
+
+class PlainAdam(optim.Optimizer):
+    """Adam without bias correction, as BERT was trained."""
+
+    def __init__(self, params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = TINY) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state.update(m=torch.zeros_like(p), v=torch.zeros_like(p))
+                for moment, beta, g in zip(("m", "v"), group["betas"], (p.grad, p.grad**2), strict=True):
+                    _ = state[moment].mul_(beta).add_(g, alpha=1 - beta)
+                p -= group["lr"] * state["m"] / (state["v"].sqrt() + group["eps"])
+
+
+def no_decay_for_biases(params: Any, **options: Any) -> torch.optim.Optimizer:
+    held = list(params)
+    groups = [
+        {"params": [p for p in held if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for p in held if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return optim.AdamW(groups, lr=0.01, eps=TINY, **options)
+
+
+def decaying(exclude: bool) -> Any:
+    rule = rules.AdamW(0.01, weight_decay=0.05, epsilon=TINY)
+    if exclude:
+        rule.exclude_from_weight_decay(var_names=["bias"])
+    return rule
+
+
+def all_squared(net: nn.Module) -> Any:
+    return 0.01 * sum((p**2).sum() for p in net.parameters())
+
+
+ADAM, K_ADAM = partial(optim.Adam, lr=0.01, eps=TINY), partial(rules.Adam, 0.01, epsilon=TINY)
+FAST, K_FAST = partial(ADAM, betas=(0.9, 0.5)), partial(K_ADAM, beta_2=0.5)
+ADAMW, K_ADAMW = partial(optim.AdamW, lr=0.01, eps=TINY), partial(rules.AdamW, 0.01, epsilon=TINY)
+ADAGRAD = partial(optim.Adagrad, lr=0.05, initial_accumulator_value=0.1)
+K_ADAGRAD = partial(rules.Adagrad, 0.05, initial_accumulator_value=0.1)
+RMSPROP, K_RMSPROP = partial(optim.RMSprop, lr=0.01, alpha=0.9), partial(rules.RMSprop, 0.01, rho=0.9)
+NADAM, K_NADAM = partial(optim.NAdam, lr=0.01, eps=TINY), partial(rules.Nadam, 0.01, epsilon=TINY)
+ADADELTA = partial(optim.Adadelta, lr=1.0, rho=0.95, eps=1e-7)
+K_ADADELTA = partial(rules.Adadelta, 1.0)
+HALVES = [np.arange(16 * i, 16 * i + 8) for i in range(3)]
+
+PORTS = [
+    clean("rows_training/adadelta", partial(trained, ADADELTA, K_ADADELTA)),
+    clean("rows_training/kernels decayed", partial(trained, no_decay_for_biases, partial(decaying, True))),
+    clean("rows_training/fast", partial(trained, FAST, K_FAST)),
+    planted(
+        "rows_training/cross-entropy clipped",
+        partial(probable, negative_log, "categorical_crossentropy", ONE_HOT),
+        "crossentropy-clipping",
+        "loss",
+    ),
+    planted(
+        "rows_training/divergence clipped",
+        partial(probable, divergence, keras.losses.KLDivergence(), ONE_HOT, scale=1.0),
+        "kldiv-clipping",
+        "loss",
+    ),
+    planted(
+        "rows_training/bias not corrected",
+        partial(trained, partial(PlainAdam, lr=0.01), K_ADAM),
+        "adam-bias-correction",
+        "update:*",
+    ),
+    planted(
+        "rows_training/bias not corrected, turned",
+        partial(turned, partial(trained, partial(PlainAdam, lr=0.01), K_ADAM)),
+        "adam-bias-correction",
+        "update:*",
+    ),
+    planted(
+        "rows_training/amsgrad in torch",
+        partial(trained, partial(FAST, amsgrad=True), K_FAST),
+        "amsgrad",
+        "update:*",
+        range(1, 5),
+    ),
+    planted(
+        "rows_training/amsgrad in Keras",
+        partial(trained, FAST, partial(K_FAST, amsgrad=True)),
+        "amsgrad",
+        "update:*",
+        range(1, 5),
+    ),
+    planted(
+        "rows_training/adagrad epsilon",
+        partial(trained, partial(ADAGRAD, eps=1e-10), partial(K_ADAGRAD, epsilon=1e-7)),
+        "adagrad-epsilon",
+        "update:*",
+    ),
+    planted(
+        "rows_training/rmsprop epsilon",
+        partial(trained, partial(RMSPROP, eps=1e-7), partial(K_RMSPROP, epsilon=1e-7)),
+        "rmsprop-epsilon-placement",
+        "update:*",
+    ),
+    planted(
+        "rows_training/adadelta defaults",
+        partial(trained, partial(optim.Adadelta, lr=1.0), K_ADADELTA),
+        "adadelta-rho",
+        "update:*",
+    ),
+    planted("rows_training/nadam", partial(trained, NADAM, K_NADAM), "nadam-momentum-decay", "update:*"),
+    planted(
+        "rows_training/decay value",
+        partial(trained, partial(ADAMW, weight_decay=0.05), partial(K_ADAMW, weight_decay=0.005)),
+        "weight-decay-value",
+        "update:*",
+    ),
+    planted(
+        "rows_training/biases decay in Keras",
+        partial(trained, no_decay_for_biases, partial(decaying, False)),
+        "weight-decay-scope",
+        "update:*",
+    ),
+    planted(
+        "rows_training/biases decay in torch",
+        partial(trained, partial(ADAMW, weight_decay=0.05), partial(decaying, True)),
+        "weight-decay-scope",
+        "update:*",
+    ),
+    planted(
+        "rows_training/penalty of all",
+        partial(trained, SGD, K_SGD, keras_l2=0.01, options={"penalty": all_squared}),
+        "weight-decay-scope",
+        "loss",
+    ),
+    planted("rows_training/sgd or adam", partial(trained, SGD, K_ADAM), "optimizer-different", "update:*"),
+    planted("rows_training/rmsprop or adam", partial(trained, RMSPROP, K_ADAM), "optimizer-different", "update:*"),
+    planted(
+        "rows_training/adam by hand or sgd",
+        partial(turned, partial(trained, partial(PlainAdam, lr=0.01), K_SGD)),
+        "optimizer-different",
+        "update:*",
+    ),
+    planted(
+        "rows_training/sums accumulated",
+        partial(trained, SGD, partial(K_SGD, gradient_accumulation_steps=2), options={"accumulate": 2}),
+        "gradient-accumulation-mean",
+        "update:*",
+        1,
+    ),
+    planted(
+        "rows_training/half batches",
+        partial(trained, SGD, K_SGD, keras_options={"batches": HALVES}, steps=3),
+        "batch-size",
+        "forward:*",
+    ),
+]

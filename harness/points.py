@@ -1,0 +1,42 @@
+"""Where the two sides are asked: the step itself, and the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.elsewhere import Moment, fed_alike, further
+from harness.following import Taken, measures_of
+from harness.judging import K
+from harness.owning import Own
+from harness.remapping import Remedy, righted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A step at which the two sides are asked; alone: the candidate's, each block fed what the reference's was."""
+
+    moment: Moment
+    own: Own
+    alone: Taken
+
+
+def points_of(moment: Moment, own: Own) -> list[Point]:
+    """The step itself, and the next one from the reference's state: what explains a step must explain that too."""
+    there, alone = further(moment, 0)
+    measures = measures_of(moment.plan, there.reference, alone)
+    measures.noise_candidate = np.fmax(measures.noise_candidate, measures.noise_reference)
+    points = [Point(moment=moment, own=own, alone=fed_alike(moment))]
+    if np.isfinite(measures.d64).all():
+        points.append(Point(moment=there, own=replace(own, measures=measures), alone=alone))
+    return points
+
+
+def behind(moment: Moment, own: Own, new: Sequence[int], right: Remedy) -> tuple[Moment, Own, list[int]]:
+    """The moment with the weights mapped as meant, and what still differs by itself."""
+    moment = replace(moment, plan=righted(moment.plan, right.edit))
+    measures = measures_of(moment.plan, moment.reference, fed_alike(moment))
+    measures.spread[...] = np.fmax(measures.spread, own.measures.spread)
+    return moment, replace(own, measures=measures), [i for i in new if not measures.ratio[0, i] <= K]

@@ -1,0 +1,173 @@
+"""What may be said of blocks and loops that the reference does not know: simple relations between the two sides' values.
+
+Each probe looks at the step and at the next one; it is evidence, and a proof only where the step taken so agrees.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.case import PRECISIONS, Precision
+from harness.elsewhere import Moment
+from harness.feeding import Feed
+from harness.following import parameters_of, retake, shown
+from harness.judging import K
+from harness.mapping import forced_by, mapped
+from harness.owning import Own
+from harness.points import Point
+from harness.recipe import Batch
+from harness.views import see_value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A relation that holds: the signature of the edit that it would be, in words, and whether a step proves it."""
+
+    signature: str
+    text: str
+    proven: bool
+    before: float | None = None
+    after: float | None = None
+
+
+def probed(points: Sequence[Point], i: int) -> Probe | None:
+    """The first relation between the two sides' values of quantity i that holds at all points."""
+    match points[0].moment.plan.compared[i].kind:
+        case "activation":
+            return _other_batches(points[0].moment, points[0].own, i)
+        case "gradient" | "activation_gradient":
+            return next(_of_gradient(points, i), None)
+        case "update":
+            return _of_update(points, i)
+    return None
+
+
+# --- data -------------------------------------------------------------------------------------------------------
+
+
+def _other_batches(moment: Moment, own: Own, i: int) -> Probe | None:
+    """The candidate's step with the reference's batches, or with its inputs in another order."""
+    states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before)
+    fed = forced_by(moment.plan, moment.reference, moment.candidate)
+    before = float(own.measures.d64[0, i])
+    for signature, text, feed in _feeds(moment):
+        batches: dict[Precision, Batch] = {precision: feed.batch(moment.step, precision) for precision in PRECISIONS}
+        again = retake(moment.sides[1], states, batches, fed)
+        pair = shown(moment.plan.compared[i], moment.reference, again)
+        after = _gap(*pair) if pair[0].shape == pair[1].shape else np.inf
+        if after <= K * own.measures.budget[0, i]:
+            return Probe(signature=signature, text=text, proven=True, before=before, after=after)
+    return None
+
+
+def _feeds(moment: Moment) -> Iterator[tuple[str, str, Feed]]:
+    ours, theirs = (side.feed for side in moment.sides)
+    one, other = ours.batches[moment.step], theirs.batches[moment.step]
+    if not np.array_equal(one, other):
+        kind = "size" if len(one) != len(other) else "order"
+        text = f"step {moment.step} takes {len(one)} examples, {list(one[:4])}..., there {len(other)}, {list(other[:4])}..."
+        yield f"batches:{kind}", text, replace(theirs, batches=ours.batches)
+    for order in itertools.permutations(range(len(theirs.inputs))):
+        if order != tuple(range(len(order))) and len(order) <= 4:
+            swapped = replace(theirs, inputs=tuple(theirs.inputs[k] for k in order))
+            yield "batches:columns", f"the inputs come in another order; meant: {order}", swapped
+
+
+# --- gradients --------------------------------------------------------------------------------------------------
+
+
+def _of_gradient(points: Sequence[Point], i: int) -> Iterator[Probe]:
+    moment = points[0].moment
+    pairs = [shown(point.moment.plan.compared[i], point.moment.reference, point.alone) for point in points]
+    enough = [K * point.own.measures.budget[0, i] for point in points]
+    names = [side.name for side in moment.sides]
+    if (piled := _piled(moment)) and moment.plan.compared[i].kind == "gradient":
+        yield Probe(signature="gradient:piled", text=piled, proven=False)
+    for side in (0, 1):
+        if all(not pair[side].any() and pair[1 - side].any() for pair in pairs):
+            yield Probe(signature=_stopped(moment, i), text=f"nothing flows back in {names[side]}", proven=False)
+    factors = [float((pair[1] * pair[0]).sum() / np.square(pair[0]).sum()) for pair in pairs if pair[0].any()]
+    if len(factors) == len(pairs) and np.ptp(factors) <= 1e-6 * abs(factors[0]):
+        scaled = [_gap(factors[0] * one, other) for one, other in pairs]
+        if all(gap <= limit * max(1.0, abs(factors[0])) for gap, limit in zip(scaled, enough, strict=True)):
+            kind = "sign" if np.isclose(factors[0], -1) else "factor"
+            text = f"{names[1]} has {factors[0]:.6g} times what {names[0]} has"
+            yield Probe(signature=f"gradient:{kind}", text=text, proven=False, before=_gap(*pairs[0]), after=scaled[0])
+    if all(one.ndim == 2 and one.shape[0] == one.shape[1] for one, _ in pairs):
+        gaps = [_gap(one.T, other) for one, other in pairs]
+        if all(gap <= limit for gap, limit in zip(gaps, enough, strict=True)):
+            text = f"{names[1]} has the transpose of what {names[0]} has"
+            yield Probe(signature="gradient:transposed", text=text, proven=False, before=_gap(*pairs[0]), after=gaps[0])
+    yield from _penalised(points, i, pairs, enough)
+    if moment.plan.compared[i].kind == "activation_gradient" or len(points) > 1:
+        text = (
+            "the same forward pass and the same cotangents, another derivative: written by hand, or stopped in a branch"
+        )
+        yield Probe(signature="gradient:other", text=text, proven=False)
+
+
+def _penalised(
+    points: Sequence[Point], i: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]], enough: Sequence[float]
+) -> Iterator[Probe]:
+    """A difference that is a multiple of the parameter itself."""
+    link = points[0].moment.plan.compared[i].link
+    if link is None:
+        return
+    weights = [see_value(link.reference, point.moment.reference.before["float64"].values) for point in points]
+    ratios = [
+        float(((other - one) * w).sum() / np.square(w).sum())
+        for (one, other), w in zip(pairs, weights, strict=True)
+        if w.any()
+    ]
+    if len(ratios) == len(pairs) and np.ptp(ratios) <= 1e-6 * abs(ratios[0]):
+        gaps = [_gap(one + ratios[0] * w, other) for (one, other), w in zip(pairs, weights, strict=True)]
+        if all(gap <= limit for gap, limit in zip(gaps, enough, strict=True)):
+            text = f"the gradients differ by {ratios[0]:.6g} times the parameter"
+            yield Probe(signature="gradient:penalty", text=text, proven=False, before=_gap(*pairs[0]), after=gaps[0])
+
+
+def _stopped(moment: Moment, i: int) -> str:
+    link = moment.plan.compared[i].link
+    if link is None:
+        return "gradient:zero"
+    trains = [
+        p.trainable
+        for side, of in zip(moment.sides, (link.reference, link.candidate), strict=True)
+        for p in side.watched["float64"].parameters
+        if p.name in parameters_of(of)
+    ]
+    return "gradient:zero" if all(trains) else "update:zero"
+
+
+def _piled(moment: Moment) -> str:
+    """How the two sides gather gradients, where they do so in other ways."""
+    rules = [side.watched["float64"].rule() for side in moment.sides]
+    ways = [None if rule is None else rule.accumulation for rule in rules]
+    if None in ways or ways[0] == ways[1] or not moment.step:
+        return ""
+    return "; ".join(f"{way} in {side.name}" for way, side in zip(ways, moment.sides, strict=True))
+
+
+# --- updates ----------------------------------------------------------------------------------------------------
+
+
+def _of_update(points: Sequence[Point], i: int) -> Probe | None:
+    """Several parameters that are added on one side move the sum as many times as fast."""
+    link = points[0].moment.plan.compared[i].link
+    counts = [len(parameters_of(side)) for side in (link.reference, link.candidate)] if link else [1, 1]
+    if counts[0] == counts[1]:
+        return None
+    for point in points:
+        one, other = shown(point.moment.plan.compared[i], point.moment.reference, point.alone)
+        if not _gap(one * counts[1], other * counts[0]) <= max(counts) * K * point.own.measures.budget[0, i]:
+            return None
+    text = f"{counts[0]} parameters are added here in the reference, {counts[1]} in the candidate: each takes the step"
+    return Probe(signature="links:added", text=text, proven=True)
+
+
+def _gap(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max(initial=0.0))

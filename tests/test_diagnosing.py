@@ -1,0 +1,140 @@
+"""Causes of planted differences between two users' models: found, named, proven, with what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import harness
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((12, 6)).astype(np.float32)
+Y = RNG.standard_normal((12, 3)).astype(np.float32)
+
+
+def port(
+    middle: nn.Module,
+    keras_middle: Any,
+    loss: Any = None,
+    keras_loss: Any = "mse",
+    optimizer: Callable[..., Any] = torch.optim.SGD,
+    keras_optimizer: Any = None,
+    **how: Any,
+) -> Any:
+    """Linear, something, Linear: with the weights copied, trained for three steps on both sides."""
+    _ = torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), middle, nn.Linear(8, 3))
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(8, name="a"), keras_middle, keras.layers.Dense(3, name="b")]
+    )
+    for layer, linear in ((model.layers[0], net[0]), (model.layers[2], net[2])):
+        layer.set_weights([linear.weight.detach().numpy().T, linear.bias.detach().numpy()])
+    model.compile(keras_optimizer or keras.optimizers.SGD(0.05), keras_loss)
+    side = harness.side(net, loss=loss or nn.MSELoss(), optimizer=optimizer(net.parameters(), lr=0.05), **how)
+    return harness.compare(side, model, X, Y, steps=3)
+
+
+def only(result: Any) -> Any:
+    """The one cause, which has to be proven."""
+    assert result.verdict == "different"
+    assert [cause.status for cause in result.causes] == ["proven"]
+    cause = result.causes[0]
+    assert cause.after64 < 1e-9 * cause.before64
+    return cause
+
+
+def test_a_norm_of_another_epsilon() -> None:
+    cause = only(port(nn.LayerNorm(8), keras.layers.LayerNormalization(epsilon=1e-3)))
+    assert (cause.id, cause.where, cause.step) == ("layernorm-eps", "forward:1", 0)
+    assert cause.advice["candidate"] == "layers.LayerNormalization(epsilon=1e-05)"
+    assert "eps=0.001" in cause.advice["reference"]
+
+
+def test_another_activation() -> None:
+    cause = only(port(nn.Tanh(), keras.layers.Activation("sigmoid")))
+    assert cause.id == "activation-different"
+
+
+def test_the_loss_of_another_reduction() -> None:
+    cause = only(port(nn.Tanh(), keras.layers.Activation("tanh"), loss=nn.MSELoss(reduction="sum")))
+    assert cause.id == "loss-reduction" or "loss-reduction" in cause.same
+
+
+def test_a_loss_of_the_users_own_is_recognised() -> None:
+    halved = lambda output, target: ((output - target) ** 2).mean() / 2  # noqa: E731
+    cause = only(port(nn.Tanh(), keras.layers.Activation("tanh"), loss=halved))
+    assert cause.id == "loss-half-factor"
+
+
+def test_a_momentum_that_shows_at_the_second_step() -> None:
+    cause = only(
+        port(
+            nn.Tanh(),
+            keras.layers.Activation("tanh"),
+            optimizer=lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
+            keras_optimizer=keras.optimizers.SGD(0.05, momentum=0.8),
+        )
+    )
+    assert (cause.id, cause.step) == ("momentum-value", 1)
+
+
+def test_two_causes_at_once_are_both_found() -> None:
+    result = port(
+        nn.LayerNorm(8),
+        keras.layers.LayerNormalization(epsilon=1e-3),
+        loss=nn.L1Loss(),
+        keras_optimizer=keras.optimizers.SGD(0.02),
+    )
+    assert {"layernorm-eps", "loss-different"} <= {cause.id for cause in result.causes}
+    assert {"learning-rate", "optimizer-default-lr"} & {cause.id for cause in result.causes}
+    assert {cause.status for cause in result.causes} == {"proven"}
+
+
+class Doubled(torch.autograd.Function):
+    """The identity with a backward that is twice too large."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> torch.Tensor:
+        return 2 * cotangents[0]
+
+
+class Wrong(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return Doubled.apply(x)  # type: ignore[return-value]
+
+
+def test_a_backward_that_is_not_known_is_likely_at_most() -> None:
+    result = port(Wrong(), keras.layers.Activation("linear"))
+    assert [(cause.id, cause.status) for cause in result.causes] == [("gradient-factor", "likely")]
+
+
+class Strange(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(7 * x) * torch.cos(x**2) + torch.atan(x)
+
+
+def test_what_nothing_explains_is_said_to_be_unknown() -> None:
+    result = port(Strange(), keras.layers.Activation("tanh"))
+    assert "unknown" in {cause.status for cause in result.causes}
+    assert not any(cause.status == "proven" for cause in result.causes)
+
+
+def test_a_clean_port_has_no_cause() -> None:
+    result = port(nn.Tanh(), keras.layers.Activation("tanh"))
+    assert result.verdict == "rounding"
+    assert result.causes == ()
+
+
+@pytest.mark.parametrize("word", ["proven", "layernorm-eps", "layers.LayerNormalization(epsilon=1e-05)"])
+def test_the_answer_says_it(word: str) -> None:
+    assert word in str(port(nn.LayerNorm(8), keras.layers.LayerNormalization(epsilon=1e-3)))

@@ -1,0 +1,128 @@
+"""Edits that make one side's parts compute what the other's do: found where there are some, and only there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.case import Sigmoid, Tanh
+from harness.editing import Edit, Parts, Puzzle, apart, differing, edited, searched, smallest
+from harness.ops import GELU, LayerNorm, Rectifier
+from harness.solving import Question, joined, solved
+from reference.kinds import apply
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((6, 8))
+SCALE, OFFSET = RNG.uniform(0.5, 1.5, 8), RNG.standard_normal(8)
+NORM = LayerNorm(axes=(1,), center=True, ddof=0, epsilon=1e-5, epsilon_placement="inside", scale=True, offset=True)
+RELU = Rectifier(negative_slope=0.0, threshold=0.0, maximum=math.inf, slope_at_threshold=0.0, slope_at_maximum=0.0)
+
+
+def compute(parts: Parts) -> list[np.ndarray]:
+    """A norm with scale and offset, then an activation if there is one."""
+    y = apply(parts[0], (X,), (SCALE, OFFSET))
+    return [y if parts[1] is None else apply(parts[1], (y,), ())]
+
+
+def question(reference: Parts, candidate: Parts, known: tuple[bool, bool] = (True, True), **more: Any) -> Question:
+    return Question(
+        parts=(reference if known[0] else (), candidate if known[1] else ()),
+        values=(compute(reference), compute(candidate)),
+        compute=compute,
+        enough=[1e-14],
+        **more,
+    )
+
+
+@pytest.mark.parametrize("known", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("epsilon", 1e-3), ("epsilon", 3.7e-4), ("ddof", 1), ("epsilon_placement", "outside")]
+)
+def test_a_field_that_differs_is_found(known: tuple[bool, bool], field: str, value: Any) -> None:
+    other = (replace(NORM, **{field: value}), RELU)
+    found = solved(question((NORM, RELU), other, known))
+    assert found is not None
+    assert [(edit.position, edit.field, edit.after) for edit in found.edits] == [(0, field, value)]
+    assert found.before > 1e-6
+    assert found.after < 1e-14
+
+
+def test_two_fields_at_once() -> None:
+    other = (replace(NORM, epsilon=1e-3), replace(RELU, negative_slope=0.2))
+    found = solved(question((NORM, RELU), other))
+    assert found is not None
+    assert {edit.field for edit in found.edits} == {"epsilon", "negative_slope"}
+
+
+def test_fields_that_make_no_difference_are_not_named() -> None:
+    other = (replace(NORM, epsilon=1e-3), replace(RELU, slope_at_threshold=1.0))
+    found = solved(question((NORM, RELU), other))
+    assert found is not None
+    assert [edit.field for edit in found.edits] == ["epsilon"]
+
+
+def test_a_part_that_only_one_side_has() -> None:
+    found = solved(question((NORM, RELU), (NORM, None)))
+    assert found is not None
+    assert found.edits == (Edit(position=1, field="", before=RELU, after=None),)
+
+
+def test_another_part_is_recognised_by_what_it_computes() -> None:
+    asked = question((NORM, RELU), (NORM, Tanh()), (True, False), alternatives={1: (Sigmoid(), Tanh())})
+    found = solved(asked)
+    assert found is not None
+    assert found.edits[0].after == Tanh()
+
+
+def test_sides_that_agree_have_no_cause() -> None:
+    assert solved(question((NORM, RELU), (NORM, replace(RELU, slope_at_threshold=1.0)))) is None
+
+
+def test_parts_that_are_read_wrongly_are_not_believed() -> None:
+    asked = question((NORM, RELU), (replace(NORM, epsilon=1e-3), RELU))
+    wrong = (replace(NORM, epsilon=1e-2), RELU)
+    assert solved(replace(asked, parts=(wrong, wrong))) is None
+
+
+def test_what_no_edit_explains_stays_unexplained() -> None:
+    asked = question((NORM, RELU), (NORM, RELU))
+    other = [np.sin(37 * compute((NORM, RELU))[0])]
+    for known in ((asked.parts[0], ()), asked.parts):
+        assert solved(replace(asked, parts=known, values=(asked.values[0], other))) is None
+
+
+def test_an_edit_must_hold_at_every_point() -> None:
+    """A factor that fits one point by luck is refuted by the next."""
+    first = question((NORM, RELU), (replace(NORM, epsilon=1e-3), RELU), (True, False))
+    lucky = replace(first, values=(first.values[0], [first.values[1][0] * 1.001]))
+    assert solved(first) is not None
+    assert solved(joined([first, lucky])) is None
+
+
+def test_gelu_by_its_three_numbers() -> None:
+    erf = GELU(form="erf", scale=math.sqrt(0.5), cubic=0.0)
+    tanh = GELU(form="tanh", scale=math.sqrt(2 / math.pi), cubic=0.044715)
+    found = solved(question((NORM, erf), (NORM, tanh)))
+    assert found is not None
+    assert {edit.field for edit in found.edits} == {"form", "scale", "cubic"}
+
+
+def test_differing_and_edited_undo_each_other() -> None:
+    one, other = (NORM, RELU), (replace(NORM, epsilon=1e-3, ddof=1), None)
+    assert edited(one, differing(one, other)) == other
+
+
+def test_numbers_come_as_the_shortest_decimal_that_fits() -> None:
+    puzzle = Puzzle(compute=compute, wanted=compute((replace(NORM, epsilon=0.00123), None)), enough=[1e-13])
+    fits = searched(puzzle, (NORM, None), {})
+    assert [edit.after for (edit,) in fits if edit.field == "epsilon"] == [0.00123]
+
+
+def test_parts_that_do_not_fit_are_infinitely_far() -> None:
+    puzzle = Puzzle(compute=compute, wanted=compute((NORM, None)), enough=[1e-14])
+    assert apart(puzzle, (replace(NORM, axes=(5,)), None)) == math.inf
+    assert smallest(puzzle, (replace(NORM, axes=(5,)), None), []) == []
