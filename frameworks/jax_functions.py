@@ -24,6 +24,12 @@ def plain(value: Any) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == jnp.bfloat16 else array
 
 
+def array(value: np.ndarray) -> jax.Array:
+    """A tensor of these values."""
+    with jax.enable_x64(True):
+        return jnp.array(value)
+
+
 def differentiable(f: Callable[..., Any], inputs: Sequence[Any]) -> JaxFunction:
     """f, wherever JAX puts it."""
     return JaxFunction(f)

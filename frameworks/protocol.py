@@ -172,6 +172,10 @@ class Functions(Protocol):
         """An array's values."""
         ...
 
+    def array(self, value: np.ndarray) -> Any:
+        """The framework's array of these values."""
+        ...
+
     def differentiable(self, f: Callable[..., Any], inputs: Sequence[Any]) -> Differentiable:
         """f, run where its inputs are."""
         ...

@@ -25,6 +25,11 @@ def plain(value: Any) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
+def array(value: np.ndarray) -> Tensor:
+    """A tensor of these values."""
+    return torch.from_numpy(np.asarray(value))
+
+
 def differentiable(f: Callable[..., Any], inputs: Sequence[Any]) -> TorchFunction:
     """f on the device of its inputs."""
     devices = [value.device for value in inputs if owns(value)]

@@ -25,6 +25,11 @@ def plain(value: Any) -> np.ndarray:
     return (tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tensor).numpy()
 
 
+def array(value: np.ndarray) -> tf.Tensor:
+    """A tensor of these values."""
+    return tf.constant(value)
+
+
 def differentiable(f: Callable[..., Any], inputs: Sequence[Any]) -> TensorflowFunction:
     """f, wherever TensorFlow puts it."""
     return TensorflowFunction(f)

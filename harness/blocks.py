@@ -66,7 +66,9 @@ def _guesses(moment: Moment, i: int) -> Iterator[tuple[Block, str, Values]]:
         pair = partners[1][fed[1]]
         for name in free[0]:
             if _shape(reference, name) == _shape(reference, pair.reference):
-                alone = Block(reference=name, candidate=pair.candidate, text=f"{name} is there in the reference alone", alone=0)
+                alone = Block(
+                    reference=name, candidate=pair.candidate, text=f"{name} is there in the reference alone", alone=0
+                )
                 yield alone, pair.candidate, _seen(moment, name, pair.candidate, pair.view)
     if fed[0] is not None:
         pair = partners[0][fed[0]]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli_causes import causes, why
+from harness.cli_gradients import check
 from harness.commanding import chosen_frameworks, import_quietly, reported_errors, stderr_console
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def main() -> None:
 
 
 main.add_command(causes)
+main.add_command(check)
 main.add_command(why)
 
 

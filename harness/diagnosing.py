@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import frameworks as registry
 from harness.blocks import Block
 from harness.causes import TABLE, Named, named
 from harness.diverging import place_of
-from harness.editing import Edit, Part, Parts, edited
+from harness.editing import Edit, Parts, edited
 from harness.elsewhere import Moment
 from harness.finding import Finding
 from harness.owning import Own
@@ -17,7 +18,6 @@ from harness.probing import probed
 from harness.questions import blocks, buffers, gradients, losses, updates
 from harness.remapping import Remedy, remedy
 from harness.solving import Question, Solved, joined, solved
-
 
 GENERIC = "layer-different"
 """Another kind of layer altogether says little: the two may be no pair at all."""
@@ -138,7 +138,6 @@ def _mapped(moment: Moment, i: int, right: Remedy) -> Finding:
         edit=right.text,
         before64=right.before,
         after64=right.after,
-        advice={"candidate": "harness.transfer(reference, candidate, x)"},
     )
 
 
@@ -195,6 +194,8 @@ def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[
             edit=_text(moment, cause, answer.parts),
             before64=answer.before,
             after64=answer.after,
+            before32=None if math.isnan(answer.before32) else answer.before32,
+            after32=None if math.isnan(answer.after32) else answer.after32,
             advice=_advice(moment, cause, answer.parts),
         )
 
@@ -217,13 +218,8 @@ def _advice(moment: Moment, cause: Named, parts: Parts) -> dict[str, str]:
     other = edited(parts, cause.edits)
     advice = {}
     for role, side, held in (("candidate", 1, parts), ("reference", 0, other)):
-        written = getattr(registry.models(moment.sides[side].framework), "written", lambda *_: "")
-        lines = [_written(written, held[edit.position], edit) for edit in cause.edits]
+        written = registry.models(moment.sides[side].framework).written
+        parted = [(held[edit.position], [edit.field] if edit.field else []) for edit in cause.edits]
+        lines = [written(part, fields) for part, fields in parted if part is not None]
         advice[role] = ", ".join(dict.fromkeys(line for line in lines if line))
     return advice
-
-
-def _written(written: object, part: Part, edit: Edit) -> str:
-    if part is None:
-        return ""
-    return written(part, [edit.field] if edit.field else [])  # type: ignore[operator]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,10 +18,10 @@ Values = Sequence[np.ndarray]
 class Question:
     """The same computation on both sides, from the same numbers.
 
-    parts: what each side is read as, () where it is not known. values: what each side computed, float64. compute: what
-    the reference makes of parts. enough: for each array the largest difference that rounding explains.
-    alternatives: by position, parts that may stand there where a side is not known. searching: whether edits of the one
-    side that is known are searched for. of: what the question is about, the
+    parts: what each side is read as, () where it is not known. values: what each side computed, float64; values32: in
+    the float32 runs, where that is to be told. compute: what the reference makes of parts. enough: for each array the
+    largest difference that rounding explains. alternatives: by position, parts that may stand there where a side is not
+    known. searching: whether edits of the one side that is known are searched for. of: what the question is about, the
     same at every point.
     """
 
@@ -30,6 +31,7 @@ class Question:
     enough: Sequence[float]
     alternatives: Alternatives = field(default_factory=dict)
     searching: bool = True
+    values32: tuple[Values, Values] = ((), ())
     of: tuple[tuple[str, ...], ...] = ()
 
 
@@ -37,7 +39,8 @@ class Question:
 class Solved:
     """The edits that turn the reference side's parts into the candidate's; others: sets that fit as well.
 
-    before, after: how far the candidate's values are from what the parts compute, unedited and edited, float64.
+    before, after: how far the two sides are apart, and how far the values are from what the edited parts compute, in
+    float64; before32, after32: the same of the float32 runs' values, NaN where they are not told.
     """
 
     parts: Parts
@@ -45,6 +48,8 @@ class Solved:
     others: tuple[tuple[Edit, ...], ...]
     before: float
     after: float
+    before32: float
+    after32: float
 
 
 def joined(questions: Sequence[Question]) -> Question:
@@ -93,13 +98,7 @@ def _puzzle(question: Question, side: int) -> Puzzle:
 
 
 def _answer(question: Question, parts: Parts, fits: Sequence[tuple[Edit, ...]]) -> Solved:
-    return Solved(
-        parts=parts,
-        edits=fits[0],
-        others=tuple(fits[1:]),
-        before=_gap(question.values[0], question.values[1]),
-        after=_gap(question.compute(edited(parts, fits[0])), question.values[1]),
-    )
+    return _told(question, parts, fits[0], fits[1:], question.compute(edited(parts, fits[0])), 1)
 
 
 def _turned(question: Question, parts: Parts, edits: tuple[Edit, ...], others: Sequence[tuple[Edit, ...]]) -> Solved:
@@ -109,12 +108,27 @@ def _turned(question: Question, parts: Parts, edits: tuple[Edit, ...], others: S
     def back(some: tuple[Edit, ...]) -> tuple[Edit, ...]:
         return tuple(replace(edit, before=edit.after, after=edit.before) for edit in some)
 
+    return _told(question, reference, back(edits), [back(some) for some in others], question.compute(reference), 0)
+
+
+def _told(
+    question: Question,
+    parts: Parts,
+    edits: tuple[Edit, ...],
+    others: Sequence[tuple[Edit, ...]],
+    made: Values,
+    side: int,
+) -> Solved:
+    values, rounded = question.values, question.values32
+    told = len(rounded[side])
     return Solved(
-        parts=reference,
-        edits=back(edits),
-        others=tuple(back(some) for some in others),
-        before=_gap(question.values[0], question.values[1]),
-        after=_gap(question.compute(reference), question.values[0]),
+        parts=parts,
+        edits=edits,
+        others=tuple(others),
+        before=_gap(*values),
+        after=_gap(made, values[side]),
+        before32=_gap(*rounded) if told else math.nan,
+        after32=_gap(made[:told], rounded[side]) if told else math.nan,
     )
 
 

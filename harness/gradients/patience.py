@@ -23,7 +23,8 @@ def limited(seconds: float) -> Iterator[None]:
         raise _TimeUp
 
     kept = signal.signal(signal.SIGALRM, stop)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    # again and again: one raised while garbage is collected is lost
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)
     try:
         yield
     except _TimeUp:

@@ -62,15 +62,18 @@ def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> I
     """What may tell why activation i differs: the block alone on both sides, with those before it, or of one side."""
     quantity, enough = moment.plan.compared[i], K * own.measures.budget[0, i]
     values = shown(quantity, moment.reference, alone)
+    rounded = shown(quantity, moment.reference, alone, "float32")
     names = quantity.reference, quantity.candidate
     theirs = [list(chains(of, name)) for of, name in zip(calls, names, strict=True)]
     pairs = sorted(((one, other) for one in theirs[0] for other in theirs[1]), key=_unlike)
     for one, other in islice(pairs, PAIRS):
-        yield _asked(one, other, values, enough)
+        asked = _asked(one, other, values, enough)
+        yield replace(asked, values32=([one.canonical(rounded[0])], [one.canonical(rounded[1])]))
     for chain in theirs[0][:1]:
         if len(chain.inputs) > 1 and len(chain.ops) == 1:
             yield _scaled_inputs(chain, [chain.canonical(value) for value in values], enough)
-        yield _one_sided(chain, 0, [chain.canonical(value) for value in values], enough)
+        asked = _one_sided(chain, 0, [chain.canonical(value) for value in values], enough)
+        yield replace(asked, values32=([chain.canonical(rounded[0])], [chain.canonical(rounded[1])]))
     if theirs[1] and quantity.aligned is not None:
         own_layout = np.empty(alone.records["float64"].activations[quantity.candidate].shape)
         put(quantity.aligned.view, own_layout, values[0])

@@ -85,7 +85,10 @@ def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
             slopes += [slope] if place is not None else []
         return [np.asarray(total), *slopes]
 
-    pairs = [shown(moment.plan.compared[i], moment.reference, alone) for i in chosen]
+    pairs, rounded = (
+        [shown(moment.plan.compared[i], moment.reference, alone, precision) for i in chosen]
+        for precision in ("float64", "float32")
+    )
     values = [one for one, _ in pairs], [other for _, other in pairs]
     enough = [K * own.measures.budget[0, i] for i in chosen]
     readings = [
@@ -101,6 +104,7 @@ def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
         values=values,
         compute=compute,
         enough=enough,
+        values32=([one for one, _ in rounded], [other for _, other in rounded]),
         alternatives={0: BEFORE, 1: (*BY_ELEMENT, *BY_ROW), last: (None, *PENALTIES)},
     )
 

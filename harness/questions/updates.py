@@ -45,12 +45,16 @@ def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
         after, _ = updated_all(rule, state.count + 1, epoch, state.values, gradients, _slots(rule, state))
         return [after[name] - state.values[name] for name in links]
 
-    pairs = [shown(moment.plan.compared[chosen[name]], moment.reference, alone) for name in links]
+    pairs, rounded = (
+        [shown(moment.plan.compared[chosen[name]], moment.reference, alone, precision) for name in links]
+        for precision in ("float64", "float32")
+    )
     return Question(
         parts=(_parts(moment, 0, links), _parts(moment, 1, links)),
         values=([one for one, _ in pairs], [other for _, other in pairs]),
         compute=compute,
         enough=[K * own.measures.budget[0, chosen[name]] for name in links],
+        values32=([one for one, _ in rounded], [other for _, other in rounded]),
         alternatives={1: (None, *CLIPPINGS), 2: (Constant(),)},
     )
 
