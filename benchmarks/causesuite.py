@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 import harness
-from benchmarks.ports import CLEAN, FAMILIES, Pair, ports
+from benchmarks.ports import FAMILIES, Pair, ports
 from benchmarks.ports.rows_combined import combinations
 from benchmarks.tables import Row, show
 from harness.finding import Finding
@@ -49,7 +49,9 @@ class Told:
 @click.option("--only", default="", help="Ports whose name contains this.")
 @click.option("--sample", type=int, help="That many ports, drawn at random.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--combined", type=int, default=0, help="That many models with two or three causes at once, and no ports.")
+@click.option(
+    "--combined", type=int, default=0, help="That many models with two or three causes at once, and no ports."
+)
 @click.option("--save", is_flag=True, help="Write reports/benchmarks/DATE-causes.md too.")
 def main(only: str, sample: int | None, seed: int, combined: int, save: bool) -> None:
     chosen = [one for one in (several(combined, seed) if combined else single()) if only in one.name]
@@ -70,11 +72,10 @@ def main(only: str, sample: int | None, seed: int, combined: int, save: bool) ->
     show("Totals", totals(rows), save_as=f"{name}-totals" if save else None)
 
 
-def single() -> list[Planted]:
-    """Every port, with its one cause or none."""
+def single(families: Iterable[str] = FAMILIES) -> list[Planted]:
+    """Every port of some families, with its one cause or none."""
     return [
-        Planted(name=port.name, build=port.build, causes=frozenset({port.cause} - {""}) if port.verdict != CLEAN else frozenset())
-        for port in ports()
+        Planted(name=port.name, build=port.build, causes=frozenset({port.cause} - {""})) for port in ports(families)
     ]
 
 
@@ -156,7 +157,9 @@ def totals(rows: Sequence[Row]) -> list[Row]:
     table = []
     for kind, of in kinds.items():
         families = dict.fromkeys(row["port"].partition("/")[0] for row in of)
-        table += [_total(f"{name}, {kind}", [r for r in of if r["port"].partition("/")[0] == name]) for name in families]
+        table += [
+            _total(f"{name}, {kind}", [r for r in of if r["port"].partition("/")[0] == name]) for name in families
+        ]
         table += [_total(f"all, {kind}", of)] if of else []
     return table
 

@@ -5,10 +5,10 @@ python -m benchmarks.defaults [--write]. Needs every framework. Layers are read 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from frameworks.keras_objectives import read_loss as read_keras_loss
 from frameworks.keras_rules import read_optimizer as read_keras_optimizer
 from frameworks.pytorch_objectives import read_loss as read_torch_loss
 from frameworks.pytorch_rules import read_optimizer as read_torch_optimizer
+from harness.calls import Call
 from harness.cause import kind
-from harness.causes import named, rows_of
+from harness.causes import Named, named, rows_of
 from harness.editing import Edit, Parts, differing
+from harness.objectives import Loss
 from harness.recipe import Batch, Recipe
 
 README = Path(__file__).parent.parent / "README.md"
@@ -38,44 +40,44 @@ _RNG = np.random.default_rng(0)
 FLAT, SEQUENCE, IMAGE = (_RNG.normal(size=shape).astype("float32") for shape in ((3, 8), (2, 5, 8), (2, 4, 6, 6)))
 INDICES = _RNG.integers(0, 8, (2, 5))
 
-Layer = tuple[Callable[[], Any], Callable[[], Any], np.ndarray]
+Layer = tuple[Callable[..., Any], Callable[..., Any], np.ndarray]
 
 
-def _activation(module: Callable[[], Any], name: str) -> Layer:
-    return module, lambda: layers.Activation(name), FLAT
+def _activation(module: Callable[..., Any], name: str) -> Layer:
+    return module, partial(layers.Activation, name), FLAT
 
 
 LAYERS: Mapping[str, Layer] = {
-    "Dense": (lambda: nn.Linear(8, 3), lambda: layers.Dense(3), FLAT),
-    "Embedding": (lambda: nn.Embedding(8, 3), lambda: layers.Embedding(8, 3), INDICES),
+    "Dense": (partial(nn.Linear, 8, 3), partial(layers.Dense, 3), FLAT),
+    "Embedding": (partial(nn.Embedding, 8, 3), partial(layers.Embedding, 8, 3), INDICES),
     "Flatten": (nn.Flatten, layers.Flatten, IMAGE),
-    "Conv2D": (lambda: nn.Conv2d(4, 3, 3), lambda: layers.Conv2D(3, 3), IMAGE),
-    "Conv2DTranspose": (lambda: nn.ConvTranspose2d(4, 3, 3), lambda: layers.Conv2DTranspose(3, 3), IMAGE),
-    "MaxPool2D": (lambda: nn.MaxPool2d(2), lambda: layers.MaxPooling2D(2), IMAGE),
+    "Conv2D": (partial(nn.Conv2d, 4, 3, 3), partial(layers.Conv2D, 3, 3), IMAGE),
+    "Conv2DTranspose": (partial(nn.ConvTranspose2d, 4, 3, 3), partial(layers.Conv2DTranspose, 3, 3), IMAGE),
+    "MaxPool2D": (partial(nn.MaxPool2d, 2), partial(layers.MaxPooling2D, 2), IMAGE),
     "AveragePool2D, padded": (
-        lambda: nn.AvgPool2d(3, 1, padding=1),
-        lambda: layers.AveragePooling2D(3, 1, padding="same"),
+        partial(nn.AvgPool2d, 3, 1, padding=1),
+        partial(layers.AveragePooling2D, 3, 1, padding="same"),
         IMAGE,
     ),
-    "UpSampling2D": (lambda: nn.Upsample(scale_factor=2), lambda: layers.UpSampling2D(2), IMAGE),
-    "BatchNorm": (lambda: nn.BatchNorm2d(4), layers.BatchNormalization, IMAGE),
-    "LayerNorm": (lambda: nn.LayerNorm(8), layers.LayerNormalization, FLAT),
-    "GroupNorm": (lambda: nn.GroupNorm(2, 4), lambda: layers.GroupNormalization(2), IMAGE),
-    "RMSNorm": (lambda: nn.RMSNorm(8), layers.RMSNormalization, FLAT),
-    "Dropout": (lambda: nn.Dropout(0.5), lambda: layers.Dropout(0.5), FLAT),
-    "SimpleRNN": (lambda: nn.RNN(8, 3), lambda: layers.SimpleRNN(3), SEQUENCE),
-    "LSTM": (lambda: nn.LSTM(8, 3), lambda: layers.LSTM(3), SEQUENCE),
-    "GRU": (lambda: nn.GRU(8, 3), lambda: layers.GRU(3), SEQUENCE),
+    "UpSampling2D": (partial(nn.Upsample, scale_factor=2), partial(layers.UpSampling2D, 2), IMAGE),
+    "BatchNorm": (partial(nn.BatchNorm2d, 4), layers.BatchNormalization, IMAGE),
+    "LayerNorm": (partial(nn.LayerNorm, 8), layers.LayerNormalization, FLAT),
+    "GroupNorm": (partial(nn.GroupNorm, 2, 4), partial(layers.GroupNormalization, 2), IMAGE),
+    "RMSNorm": (partial(nn.RMSNorm, 8), layers.RMSNormalization, FLAT),
+    "Dropout": (partial(nn.Dropout, 0.5), partial(layers.Dropout, 0.5), FLAT),
+    "SimpleRNN": (partial(nn.RNN, 8, 3), partial(layers.SimpleRNN, 3), SEQUENCE),
+    "LSTM": (partial(nn.LSTM, 8, 3), partial(layers.LSTM, 3), SEQUENCE),
+    "GRU": (partial(nn.GRU, 8, 3), partial(layers.GRU, 3), SEQUENCE),
     "MultiHeadAttention": (
-        lambda: SelfAttention(nn.MultiheadAttention(8, 2, batch_first=True)),
-        lambda: _self_attention(layers.MultiHeadAttention(2, 4)),
+        partial(nn.MultiheadAttention, 8, 2, batch_first=True),
+        partial(layers.MultiHeadAttention, 2, 4),
         SEQUENCE,
     ),
     "ReLU": (nn.ReLU, layers.ReLU, FLAT),
     "LeakyReLU": (nn.LeakyReLU, layers.LeakyReLU, FLAT),
     "PReLU": (nn.PReLU, layers.PReLU, IMAGE),
     "ELU": (nn.ELU, layers.ELU, FLAT),
-    "Softmax": (lambda: nn.Softmax(-1), layers.Softmax, FLAT),
+    "Softmax": (partial(nn.Softmax, -1), layers.Softmax, FLAT),
     "ReLU6": _activation(nn.ReLU6, "relu6"),
     "SELU": _activation(nn.SELU, "selu"),
     "CELU": _activation(nn.CELU, "celu"),
@@ -118,6 +120,9 @@ OPTIMIZERS = {
 }
 
 
+SIDES = {"pytorch": "PyTorch", "keras": "Keras", "jax": "JAX"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """A field that is not the same in all frameworks: its value in each, as text, and the causes that it is."""
@@ -143,23 +148,27 @@ def rewritten(readme: str, text: str) -> str:
 
 
 def section() -> str:
-    """The tables of layers, losses and optimizers."""
-    tables = {
-        "layer": [(name, found) for name, of in layer_parts().items() for found in differences(of)],
-        "loss": [(name, found) for name, of in loss_parts().items() for found in differences(of, alone=True)],
-        "optimizer": [(name, found) for name, of in optimizer_parts().items() for found in differences(of, alone=True)],
+    """The tables of layers, losses and optimizers; behind them what was read too and has no difference."""
+    read = {"layer": layer_parts(), "loss": loss_parts(), "optimizer": optimizer_parts()}
+    found = {
+        title: {name: list(differences(parts, alone=title != "layer")) for name, parts in of.items()}
+        for title, of in read.items()
     }
-    return "".join(f"\n{_table(title, rows)}\n" for title, rows in tables.items()) + "\n"
+    same = ", ".join(name for of in found.values() for name, differs in of.items() if not differs)
+    tables = "\n\n".join(_table(title, of) for title, of in found.items())
+    return f"\n{tables}\n\nRead too, and the same: {same}.\n\n"
 
 
-def _table(title: str, rows: Iterable[tuple[str, Difference]]) -> str:
+def _table(title: str, found: Mapping[str, Sequence[Difference]]) -> str:
     """A row for each difference, with all that have it."""
-    kinds: dict[tuple[str, ...], list[str]] = {}
-    for name, of in rows:
-        kinds.setdefault((of.field, *(of.values.get(side, "") for side in SIDES), of.cause), []).append(name)
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for name, differs in found.items():
+        for of in differs:
+            rows.setdefault((of.field, *(of.values.get(side, "") for side in SIDES), of.cause), []).append(name)
     columns = [title, "field", *SIDES.values(), "cause"]
-    table = pd.DataFrame([[", ".join(names), *row] for row, names in kinds.items()], columns=columns)
-    return table.loc[:, (table != "").any()].to_markdown(index=False, disable_numparse=True)
+    table = pd.DataFrame([[", ".join(names), *row] for row, names in rows.items()], columns=columns)
+    padded = table.loc[:, (table != "").any()].to_markdown(index=False, disable_numparse=True)
+    return re.sub(r" {2,}|(?<=:--)-+", lambda match: " " if match[0].startswith(" ") else "", padded)
 
 
 # --- differences ------------------------------------------------------------------------------------------------
@@ -198,22 +207,79 @@ def _in_words(value: Any) -> str:
 # --- what the readers read --------------------------------------------------------------------------------------
 
 
+class Beside(nn.Module):
+    """Layers beside each other, each with an input of its own."""
+
+    def __init__(self, blocks: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleDict(blocks)
+
+    def forward(self, *inputs: torch.Tensor) -> list[Any]:
+        return [_called(block, x) for block, x in zip(self.blocks.values(), inputs, strict=True)]
+
+
+def _called(layer: Any, x: Any) -> Any:
+    """On an input, which is attention's query, key and value."""
+    return layer(*[x] * (3 if isinstance(layer, nn.MultiheadAttention | layers.MultiHeadAttention) else 1))
+
+
 def layer_parts() -> dict[str, dict[str, Parts]]:
     """By layer, then framework, its ops: of one model with all layers beside each other."""
-    inputs = [x for _, _, x in LAYERS.values()]
     places = {name: f"layer{i}" for i, name in enumerate(LAYERS)}
-    with torch.random.fork_rng([]):
-        module = Beside(nn.ModuleDict({places[name]: of() for name, (of, _, _) in LAYERS.items()}))
-    heads = {place: keras.Input(_last(x).shape[1:], dtype=str(x.dtype)) for place, x in zip(places.values(), inputs)}
-    outputs = [_placed(of(), places[name])(heads[places[name]]) for name, (_, of, _) in LAYERS.items()]
-    model = keras.Model(list(heads.values()), outputs)
-    read = {
-        "pytorch": _calls("pytorch", Recipe(model=module, training=True), inputs),
-        "keras": _calls("keras", Recipe(model=model, training=True), [_last(x) for x in inputs]),
+    inputs = [x for _, _, x in LAYERS.values()]
+    lasts = [np.moveaxis(x, 1, -1) if x is IMAGE else x for x in inputs]
+    module = Beside({places[name]: of() for name, (of, _, _) in LAYERS.items()})
+    heads = [keras.Input(x.shape[1:], dtype=str(x.dtype)) for x in lasts]
+    made = [of(name=places[name]) for name, (_, of, _) in LAYERS.items()]
+    model = keras.Model(heads, [_called(layer, x) for layer, x in zip(made, heads, strict=True)])
+    of_torch = _calls("pytorch", Recipe(model=module, training=True), inputs)
+    of_keras = _calls("keras", Recipe(model=model, training=True), lasts)
+    found: dict[str, dict[str, Parts]] = {
+        name: {"pytorch": _ops(of_torch, f"blocks.{place}"), "keras": _ops(of_keras, place)}
+        for name, place in places.items()
     }
-    found = {name: {side: _ops(of, place) for side, of in read.items()} for name, place in places.items()}
     functions = Recipe(model=lambda p, x: [getattr(jax.nn, f)(x + p["b"]) for f in JAX.values()], params={"b": FLAT})
     of_jax = _calls("jax", functions, [FLAT])
     for name, function in JAX.items():
         found[name]["jax"] = of_jax[function].ops
     return found
+
+
+def _calls(framework: str, recipe: Recipe, inputs: Sequence[np.ndarray]) -> Mapping[str, Call]:
+    watched = registry.models(framework).watch(recipe, "float32", False)
+    batch = Batch(inputs=tuple(inputs))
+    return watched.calls(batch, list(watched.step(batch).activations))
+
+
+def _ops(calls: Mapping[str, Call], place: str) -> Parts:
+    """Of the layer's first output."""
+    return calls[place].ops
+
+
+def loss_parts() -> dict[str, dict[str, Parts]]:
+    """By loss, then framework: its term, its targets and the rest."""
+    read = {
+        name: {"pytorch": read_torch_loss(of()), "keras": read_keras_loss(other())}
+        for name, (of, other) in LOSSES.items()
+    }
+    return {name: {side: _loss(of) for side, of in sides.items()} for name, sides in read.items()}
+
+
+def _loss(loss: Loss | None) -> Parts:
+    assert loss is not None
+    return loss.term, loss.targets, replace(loss, term=None, targets=None)  # type: ignore[arg-type]
+
+
+def optimizer_parts() -> dict[str, dict[str, Parts]]:
+    """By optimizer, then framework."""
+    return {
+        name: {
+            "pytorch": (read_torch_optimizer(of([nn.Parameter(torch.zeros(1))])),),
+            "keras": (read_keras_optimizer(other()),),
+        }
+        for name, (of, other) in OPTIMIZERS.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

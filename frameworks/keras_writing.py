@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from frameworks import keras_words_losses, keras_words_training
 from frameworks.writing import Entry, Rows, given, named, source, written_by
 from harness import case, ops
 
 
 def written(op: Any, fields: Sequence[str]) -> str:
     """`layers.BatchNormalization(epsilon=1e-05, momentum=0.9)`; "" for what Keras has no words for."""
-    return written_by(ROWS, op, fields)
+    return written_by({**ROWS, **keras_words_losses.ROWS, **keras_words_training.ROWS}, op, fields)
 
 
 # --- names ------------------------------------------------------------------------------------------------------

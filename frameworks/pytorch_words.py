@@ -1,43 +1,16 @@
 """torch's words for the reference's layers: the module or function, and its argument for each field.
 
-A row for each kind of op: its name, then an entry for each field that torch has. An entry is the argument that takes
-the same value, or a function of the op that gives the argument as text; text that begins with a dot or a bracket
-follows the call, text that ends in "before" goes ahead of it, "" is for what the name says.
+Rows as in `writing`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from frameworks.writing import Entry, Rows, given, named, source
 from harness import case, ops
-
-Entry = str | Callable[[Any], str]
-Row = tuple[str | Callable[[Any], str], Mapping[str, Entry]]
-
-
-def source(value: Any) -> str:
-    """In Python; one number for a tuple of equal ones."""
-    if isinstance(value, tuple) and value and all(part == value[0] for part in value):
-        value = value[0]
-    return (
-        f'float("{value}")'
-        if isinstance(value, float) and not math.isfinite(value)
-        else json.dumps(value)
-        if isinstance(value, str)
-        else repr(value)
-    )
-
-
-def given(argument: str, value: Callable[[Any], Any]) -> Callable[[Any], str]:
-    return lambda op: f"{argument}={source(value(op))}"
-
-
-def in_the_name(op: Any) -> str:
-    return ""
-
 
 # --- names ------------------------------------------------------------------------------------------------------
 
@@ -85,14 +58,14 @@ def _padding(op: Any) -> str:
     """torch's own is the same at both ends; F.pad's list begins with the last axis."""
     if all(low == high for low, high in op.padding):
         return f"padding={source(tuple(low for low, _ in op.padding))}"
-    return f"F.pad(x, ({', '.join(f'{low}, {high}' for low, high in reversed(op.padding))})) before"
+    return f"F.pad(x, ({', '.join(f'{low}, {high}' for low, high in reversed(op.padding))})) then"
 
 
 def _pool_padding(op: Any) -> str:
     if op.padding_value == -math.inf:
         return _padding(op)
     widths = ", ".join(f"{low}, {high}" for low, high in reversed(op.padding))
-    return f"F.pad(x, ({widths}), value={op.padding_value}) before"
+    return f"F.pad(x, ({widths}), value={op.padding_value}) then"
 
 
 def _mode(op: Any) -> str:
@@ -137,7 +110,7 @@ _RECURRENCE: Mapping[str, Entry] = {
 }
 _REDUCTION: Mapping[str, Entry] = {"axes": "dim", "keep": "keepdim"}
 
-ROWS: Mapping[type, Row] = {
+ROWS: Rows = {
     case.Linear: ("nn.Identity()", {}),
     case.Sigmoid: ("nn.Sigmoid()", {}),
     case.Tanh: ("nn.Tanh()", {}),
@@ -177,7 +150,7 @@ ROWS: Mapping[type, Row] = {
         {
             "epsilon": "eps",
             "axes": lambda op: f"normalized_shape=x.shape[{op.axes[0]}:]",
-            "center": in_the_name,
+            **named("center"),
             "scale": "elementwise_affine",
             "offset": "bias",
         },
@@ -209,14 +182,14 @@ ROWS: Mapping[type, Row] = {
         "nn.MultiheadAttention",
         {"heads": "num_heads", "bias": "bias", "mask": _mask("attn_mask", "ignore"), "causal": "is_causal"},
     ),
-    ops.Rectifier: (_rectifier, dict.fromkeys(("negative_slope", "threshold", "maximum"), in_the_name)),
-    ops.ClippedLinear: (_clipped, dict.fromkeys(("slope", "offset", "minimum", "maximum"), in_the_name)),
+    ops.Rectifier: (_rectifier, named("negative_slope", "threshold", "maximum")),
+    ops.ClippedLinear: (_clipped, named("slope", "offset", "minimum", "maximum")),
     ops.HardSwish: ("nn.Hardswish()", {}),
-    ops.ELU: (_elu, dict.fromkeys(("alpha", "scale", "divisor"), in_the_name)),
+    ops.ELU: (_elu, named("alpha", "scale", "divisor")),
     ops.GELU: ("nn.GELU", {"form": given("approximate", lambda op: "tanh" if op.form == "tanh" else "none")}),
     ops.Swish: (
         lambda op: "nn.SiLU()" if op.beta == 1 else f"x * torch.sigmoid({op.beta} * x)",
-        {"beta": in_the_name},
+        named("beta"),
     ),
     ops.Mish: ("nn.Mish()", {}),
     ops.Softplus: ("nn.Softplus", {"beta": "beta", "threshold": "threshold"}),
@@ -233,13 +206,13 @@ ROWS: Mapping[type, Row] = {
     ops.Gated: ("nn.GLU", {"axis": "dim"}),
     ops.Function: (
         lambda op: f"torch.pow(x, {op.exponent})" if op.name == "power" else f"torch.{op.name}(x)",
-        {"name": in_the_name, "exponent": in_the_name},
+        named("name", "exponent"),
     ),
     ops.Absolute: ("torch.abs(x)", {}),
-    ops.Scale: (lambda op: f"({op.factor} * x + {op.offset})", dict.fromkeys(("factor", "offset"), in_the_name)),
+    ops.Scale: (lambda op: f"({op.factor} * x + {op.offset})", named("factor", "offset")),
     ops.Detach: ("x.detach()", {}),
-    ops.Flatten: (_flatten, {"start": in_the_name, "order": in_the_name}),
-    ops.Permute: (lambda op: f"x.permute{op.axes}", {"axes": in_the_name}),
+    ops.Flatten: (_flatten, named("start", "order")),
+    ops.Permute: (lambda op: f"x.permute{op.axes}", named("axes")),
     ops.Concat: ("torch.cat", {"axis": "dim"}),
     ops.Pad: (
         "F.pad",
@@ -249,14 +222,14 @@ ROWS: Mapping[type, Row] = {
             "value": "value",
         },
     ),
-    ops.Reduce: (lambda op: f"torch.{op.kind}", _REDUCTION | {"kind": in_the_name}),
-    ops.Extremum: (lambda op: f"torch.a{op.kind}", _REDUCTION | {"kind": in_the_name}),
-    ops.Deviation: (_deviation, _REDUCTION | {"kind": in_the_name, "ddof": "correction"}),
+    ops.Reduce: (lambda op: f"torch.{op.kind}", _REDUCTION | named("kind")),
+    ops.Extremum: (lambda op: f"torch.a{op.kind}", _REDUCTION | named("kind")),
+    ops.Deviation: (_deviation, _REDUCTION | {**named("kind"), "ddof": "correction"}),
     ops.Norm: ("torch.linalg.vector_norm", _REDUCTION | {"power": "ord"}),
     ops.LogSumExp: ("torch.logsumexp", _REDUCTION),
     ops.SoftmaxOver: (
         lambda op: "nn.LogSoftmax" if op.log else "nn.Softmax",
-        {"axes": given("dim", lambda op: op.axes[0]), "log": in_the_name},
+        {"axes": given("dim", lambda op: op.axes[0]), **named("log")},
     ),
     ops.MaxPool: (
         _by_axes("MaxPool", "size"),
@@ -286,7 +259,7 @@ ROWS: Mapping[type, Row] = {
     ),
     ops.AdaptivePool: (
         lambda op: f"nn.Adaptive{'Avg' if op.kind == 'mean' else 'Max'}Pool{len(op.size)}d",
-        {"kind": in_the_name, "size": "output_size"},
+        {**named("kind"), "size": "output_size"},
     ),
     ops.Resize: (
         "F.interpolate",

@@ -1,11 +1,11 @@
-"""torch's words for the reference's optimizers, clippings and losses; rows as in `pytorch_words`."""
+"""torch's words for the reference's optimizers, clippings and losses; rows as in `writing`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from frameworks.pytorch_words import Entry, Row, given, in_the_name
+from frameworks.writing import Entry, Rows, given, named
 from harness import case, objectives, rules, terms
 
 # --- optimizers -------------------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def _clipping(op: Any) -> str:
     return f"for p in model.parameters(): torch.nn.utils.clip_grad_norm_(p, {op.limit})"
 
 
-_CASE_AND_RULES: Mapping[type, Row] = {
+_CASE_AND_RULES: Rows = {
     kind: row
     for package in (case, rules)
     for kind, row in {
@@ -48,7 +48,7 @@ _CASE_AND_RULES: Mapping[type, Row] = {
         ),
         package.Adam: (
             _adam,
-            _ADAM | {"decay": in_the_name, "amsgrad": given("amsgrad", lambda op: op.amsgrad != "no")},
+            _ADAM | {**named("decay"), "amsgrad": given("amsgrad", lambda op: op.amsgrad != "no")},
         ),
     }.items()
 }
@@ -80,19 +80,19 @@ def _shape(op: Any) -> str:
     return "target.reshape(output.shape)" if op.alignment == "same" else ""
 
 
-ROWS: Mapping[type, Row] = {
+ROWS: Rows = {
     **_CASE_AND_RULES,
     rules.Adadelta: ("torch.optim.Adadelta", _EPSILON | {"rho": "rho"}),
     rules.Adamax: ("torch.optim.Adamax", _ADAM),
     rules.Nadam: ("torch.optim.NAdam", _ADAM | {"momentum_decay": "momentum_decay"}),
-    rules.Clipping: (_clipping, dict.fromkeys(("by", "limit"), in_the_name)),
+    rules.Clipping: (_clipping, named("by", "limit")),
     rules.Accumulation: (
         "optimizer.zero_grad()",
-        {"cleared": in_the_name},
+        named("cleared"),
     ),
-    terms.SquaredError: (lambda op: "nn.MSELoss() / 2" if op.half else "nn.MSELoss()", {"half": in_the_name}),
+    terms.SquaredError: (lambda op: "nn.MSELoss() / 2" if op.half else "nn.MSELoss()", named("half")),
     terms.AbsoluteError: ("nn.L1Loss()", {}),
-    terms.Huber: (_huber, dict.fromkeys(("delta", "divided_by_delta"), in_the_name)),
+    terms.Huber: (_huber, named("delta", "divided_by_delta")),
     terms.Poisson: (
         "nn.PoissonNLLLoss",
         {
@@ -101,8 +101,8 @@ ROWS: Mapping[type, Row] = {
             "stirling": "full",
         },
     ),
-    terms.BinaryCrossEntropy: (_binary, {"reads": in_the_name}),
-    terms.CrossEntropy: (_classes, {"reads": in_the_name}),
+    terms.BinaryCrossEntropy: (_binary, named("reads")),
+    terms.CrossEntropy: (_classes, named("reads")),
     terms.KLDivergence: ("nn.KLDivLoss", {"log_target": "log_target"}),
     terms.HingeEmbedding: ("nn.HingeEmbeddingLoss", {"margin": "margin"}),
     terms.SoftMargin: ("nn.SoftMarginLoss()", {}),
@@ -110,6 +110,6 @@ ROWS: Mapping[type, Row] = {
         "nn.TripletMarginLoss",
         {"margin": "margin", "norm": "p", "epsilon": "eps", "swap": "swap"},
     ),
-    objectives.Targets: (_shape, {"alignment": in_the_name}),
-    objectives.Loss: (_reduced, {"reduction": in_the_name}),
+    objectives.Targets: (_shape, named("alignment")),
+    objectives.Loss: (_reduced, named("reduction")),
 }

@@ -177,6 +177,7 @@ CAUSES = (
             *("Conv.stride", "Conv.dilation", "Conv.groups", "ConvTranspose.stride", "ConvTranspose.dilation"),
             *("MaxPool.size", "MaxPool.stride", "MaxPool.dilation", "AveragePool.size", "AveragePool.stride"),
         ),
+        along=("Conv.padding", "ConvTranspose.padding", "MaxPool.padding", "AveragePool.padding"),
     ),
     _F(
         id="padding-value",

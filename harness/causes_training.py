@@ -37,7 +37,7 @@ CAUSES = (
         id="masked-loss-normalisation",
         meaning="padded steps counted in the denominator or not",
         edits=("Loss.reduction", "Targets.ignore_index"),
-        when=lambda edit: edit.field != "reduction" or "valid_mean" in (edit.before, edit.after),
+        when=lambda edit: edit.field != "reduction" or {edit.before, edit.after} == {"mean", "valid_mean"},
         source="Keras 3.15 losses/loss.py divides by the valid steps",
     ),
     _L(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 import frameworks as registry
 from harness.blocks import Block
 from harness.causes import TABLE, Named, named
@@ -13,7 +15,7 @@ from harness.editing import Edit, Parts, edited
 from harness.elsewhere import Moment
 from harness.finding import Finding
 from harness.owning import Own
-from harness.points import Point, behind, points_of
+from harness.points import Point, behind, points_of, refed
 from harness.probing import probed
 from harness.questions import blocks, buffers, gradients, losses, updates
 from harness.remapping import Remedy, remedy
@@ -32,7 +34,13 @@ def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy
     """
     found: list[Finding] = []
     left = list(new)
-    points = points_of(moment, own)
+    one, other = (side.feed.batches[moment.step] for side in moment.sides)
+    if not np.array_equal(one, other):
+        there, then, still = refed(moment, own, left)
+        if len(still) < len(left):
+            found.append(_fed_otherwise(moment, own, then, left[0]))
+            moment, own, left, proof = there, then, still, None
+    points = points_of(moment, own) if left else []
     while left:
         i = left[0]
         if isinstance(proof, Remedy):
@@ -44,11 +52,28 @@ def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy
         if not answers and moment.plan.compared[i].kind == "activation" and (proof := remedy(moment, own, i)):
             continue
         if not answers and not _follows(moment, found, i):
-            answers = _probed(points, i) or [_unknown(moment, i)]
+            answers = _probed(points, found, i)
         found += [a for a in answers if (a.id, a.edit) not in {(f.id, f.edit) for f in found}]
         left = [k for k in left if k not in _settled(moment, i)]
         proof = None
     return found
+
+
+def _fed_otherwise(moment: Moment, own: Own, then: Own, i: int) -> Finding:
+    one, other = (side.feed.batches[moment.step][:4].tolist() for side in moment.sides)
+    names = [side.name for side in moment.sides]
+    return Finding(
+        id="data-order",
+        where=place_of(moment.plan, i, 0),
+        candidate_where=place_of(moment.plan, i, 1),
+        step=moment.step,
+        status="proven",
+        edit=f"step {moment.step} takes examples {one}... in {names[0]}, {other}... in {names[1]}",
+        before64=float(own.measures.d64[0, i]),
+        after64=float(then.measures.d64[0, i]),
+        before32=float(own.measures.d32[0, i]),
+        after32=float(then.measures.d32[0, i]),
+    )
 
 
 def _follows(moment: Moment, found: Sequence[Finding], i: int) -> bool:
@@ -108,10 +133,12 @@ def _of_block(point: Point, block: Block) -> list[Finding]:
     ]
 
 
-def _probed(points: Sequence[Point], i: int) -> list[Finding]:
-    """What a probe says; nothing where none holds."""
+def _probed(points: Sequence[Point], found: Sequence[Finding], i: int) -> list[Finding]:
+    """What a probe says, if any holds; nothing for the gradient of a penalty that the loss has shown."""
     probe, plan = probed(points, i), points[0].moment.plan
     if probe is None:
+        return [_unknown(points[0].moment, i)]
+    if probe.signature == "gradient:penalty" and any(f.id.startswith("l2-") for f in found):
         return []
     cause = next(row for row in TABLE.values() if probe.signature in row.edits)
     return [
@@ -183,6 +210,9 @@ def _unknown(moment: Moment, i: int) -> Finding:
 def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[Finding]:
     """A finding for each cause in an answer."""
     others = {cause.id for edits in answer.others for cause in named(edits, answer.parts)}
+    sure = (
+        sum(not edit.field for edit in answer.edits) < 2
+    )  # several parts exchanged at once are one edit of a kind unknown
     for cause in named(answer.edits, answer.parts):
         yield Finding(
             id=cause.id,
@@ -190,7 +220,7 @@ def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[
             where=places[0],
             candidate_where=places[1],
             step=moment.step,
-            status="likely" if cause.id == GENERIC else "proven",
+            status="proven" if sure and cause.id != GENERIC else "likely",
             edit=_text(moment, cause, answer.parts),
             before64=answer.before,
             after64=answer.after,

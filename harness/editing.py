@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import time
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ Alternatives = Mapping[int, Sequence[Part]]
 
 UNFIT = (ArithmeticError, LookupError, TypeError, ValueError, StopIteration)
 """What the reference may raise where parts do not fit the arrays that they are tried on."""
+
+PATIENCE = 5.0
+"""Seconds after which two edits at once are no longer looked for."""
 
 TOGETHER = 3
 """Fields edited at once, at most."""
@@ -111,13 +115,16 @@ def smallest(puzzle: Puzzle, parts: Parts, edits: Sequence[Edit]) -> list[tuple[
 
 def searched(puzzle: Puzzle, parts: Parts, alternatives: Alternatives) -> list[tuple[Edit, ...]]:
     """The smallest sets of edits that fit, where nothing is known of the other side: each choice is tried, each number
-    solved for; then two at once, of which one is a choice."""
+    solved for; then two at once, of which one is a choice, for a while."""
     choices = [*_choices(parts), *_replacements(parts, alternatives)]
-    fits = [(edit,) for edit in choices if apart(puzzle, edited(parts, (edit,))) <= 1]
+    end = time.monotonic() + PATIENCE
+    fits: list[tuple[Edit, ...]] = [(edit,) for edit in choices if apart(puzzle, edited(parts, (edit,))) <= 1]
     fits += [(edit,) for edit in _solved(puzzle, parts)]
     if fits:
         return fits
     for choice in choices:
+        if time.monotonic() > end:
+            break
         chosen = edited(parts, (choice,))
         for number in _solved(puzzle, chosen):
             if choice.field == "" and number.position == choice.position:

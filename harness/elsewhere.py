@@ -60,9 +60,12 @@ def nearby(moment: Moment, seed: int, *, forced: bool = True) -> tuple[Taken, Ta
 
 def further(moment: Moment, seed: int) -> tuple[Moment, Taken]:
     """The moment one step on: from the reference's state behind the step, parameters moved by a tenth, on the same
-    batch; and the candidate's step from there, each block fed what the reference's was."""
+    batch; and the candidate's step from there, each block fed what the reference's was. Where the sides keep other
+    slots it is from the state before the step."""
     sides, taken = moment.sides, moment.reference
-    start = taken.records["float64"].after or taken.before["float64"]
+    start, other = taken.records["float64"].after, moment.candidate.records["float64"].after
+    if start is None or other is None or set(start.slots) != set(other.slots):
+        start = taken.before["float64"]
     state = _moved_state(start, seed, lambda values, factor: (values * (1 + FURTHER * factor)).astype(values.dtype))
     before: dict[Precision, State] = {precision: _as(state, precision) for precision in PRECISIONS}
     there = retake(sides[0], before, sides[0].batches(moment.step))

@@ -294,9 +294,12 @@ def _candidate_parts(quantity: Compared, taken: Taken, precision: Precision) -> 
 
 def _parts(quantity: Compared, taken: Taken, precision: Precision, name: str, view: View, side: Side | None) -> Parts:
     record, before = taken.records[precision], taken.before[precision]
+    if quantity.kind == "loss":
+        return (np.asarray(record.loss),)
     if side is None:
-        of = record.activations if quantity.kind == "activation" else record.cotangents
-        return (np.asarray(record.loss) if quantity.kind == "loss" else see(view, of[name]),)
+        own = record.activations[name]
+        cotangent = record.cotangents.get(name)  # none where nothing flows back, as may be once values are forced
+        return (see(view, own if quantity.kind == "activation" else or_zero(cotangent, own)),)
     if quantity.kind == "gradient":
         values = {n: or_zero(record.gradients.get(n), before.values[n]) for n in parameters_of(side)}
         return (_seen_gradient(side, values),)

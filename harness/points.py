@@ -36,7 +36,17 @@ def points_of(moment: Moment, own: Own) -> list[Point]:
 
 def behind(moment: Moment, own: Own, new: Sequence[int], right: Remedy) -> tuple[Moment, Own, list[int]]:
     """The moment with the weights mapped as meant, and what still differs by itself."""
-    moment = replace(moment, plan=righted(moment.plan, right.edit))
+    return _again(replace(moment, plan=righted(moment.plan, right.edit)), own, new)
+
+
+def refed(moment: Moment, own: Own, new: Sequence[int]) -> tuple[Moment, Own, list[int]]:
+    """The moment with the reference's batches on both sides, and what still differs by itself."""
+    one, other = moment.sides
+    fed = replace(other, feed=replace(other.feed, batches=one.feed.batches))
+    return _again(replace(moment, sides=(one, fed)), own, new)
+
+
+def _again(moment: Moment, own: Own, new: Sequence[int]) -> tuple[Moment, Own, list[int]]:
     measures = measures_of(moment.plan, moment.reference, fed_alike(moment))
     measures.spread[...] = np.fmax(measures.spread, own.measures.spread)
     return moment, replace(own, measures=measures), [i for i in new if not measures.ratio[0, i] <= K]

@@ -1,4 +1,4 @@
-"""What may be said of blocks and loops that the reference does not know: simple relations between the two sides' values.
+"""What may be said of blocks and loops that the reference does not know: simple relations between two sides' values.
 
 Each probe looks at the step and at the next one; it is evidence, and a proof only where the step taken so agrees.
 """
@@ -38,7 +38,7 @@ def probed(points: Sequence[Point], i: int) -> Probe | None:
     """The first relation between the two sides' values of quantity i that holds at all points."""
     match points[0].moment.plan.compared[i].kind:
         case "activation":
-            return _other_batches(points[0].moment, points[0].own, i)
+            return _other_inputs(points[0].moment, points[0].own, i)
         case "gradient" | "activation_gradient":
             return next(_of_gradient(points, i), None)
         case "update":
@@ -49,8 +49,8 @@ def probed(points: Sequence[Point], i: int) -> Probe | None:
 # --- data -------------------------------------------------------------------------------------------------------
 
 
-def _other_batches(moment: Moment, own: Own, i: int) -> Probe | None:
-    """The candidate's step with the reference's batches, or with its inputs in another order."""
+def _other_inputs(moment: Moment, own: Own, i: int) -> Probe | None:
+    """The candidate's step with its inputs in another order."""
     states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before)
     fed = forced_by(moment.plan, moment.reference, moment.candidate)
     before = float(own.measures.d64[0, i])
@@ -65,12 +65,7 @@ def _other_batches(moment: Moment, own: Own, i: int) -> Probe | None:
 
 
 def _feeds(moment: Moment) -> Iterator[tuple[str, str, Feed]]:
-    ours, theirs = (side.feed for side in moment.sides)
-    one, other = ours.batches[moment.step], theirs.batches[moment.step]
-    if not np.array_equal(one, other):
-        kind = "size" if len(one) != len(other) else "order"
-        text = f"step {moment.step} takes {len(one)} examples, {list(one[:4])}..., there {len(other)}, {list(other[:4])}..."
-        yield f"batches:{kind}", text, replace(theirs, batches=ours.batches)
+    theirs = moment.sides[1].feed
     for order in itertools.permutations(range(len(theirs.inputs))):
         if order != tuple(range(len(order))) and len(order) <= 4:
             swapped = replace(theirs, inputs=tuple(theirs.inputs[k] for k in order))

@@ -53,6 +53,9 @@ def _edits(moment: Moment, i: int) -> Iterator[tuple[str, str, Edit]]:
     links = _in_question(moment, i)
     notes = {note.parameter: note for note in moment.plan.pairing.notes}
     amiss = [link for link in links if not link.expected]
+    all_amiss = [link for link in moment.plan.pairing.links if not link.expected]
+    if amiss and len(all_amiss) > len(amiss) and not _any_transferred(moment):
+        yield "init-default", "no weight is the other side's", tuple((link, None) for link in all_amiss)
     if amiss:
         said = [notes[link.name] for link in amiss if link.name in notes]
         cause = next((note.cause for note in said if note.cause), "weights-not-transferred")
@@ -70,6 +73,12 @@ def _edits(moment: Moment, i: int) -> Iterator[tuple[str, str, Edit]]:
             if cause != "rnn-gate-order":
                 text = f"{link.candidate.parameter} holds {link.name} in another order; meant: {describe(view)}"
                 yield cause, text, ((link, view),)
+
+
+def _any_transferred(moment: Moment) -> bool:
+    """Some weight that is no constant is on both sides."""
+    values = moment.reference.before["float64"].values
+    return any(link.expected and np.ptp(see_value(link.reference, values)) > 0 for link in moment.plan.pairing.links)
 
 
 def _one_gate_apart(moment: Moment, link: Link) -> bool:

@@ -22,7 +22,7 @@ class Question:
     the float32 runs, where that is to be told. compute: what the reference makes of parts. enough: for each array the
     largest difference that rounding explains. alternatives: by position, parts that may stand there where a side is not
     known. searching: whether edits of the one side that is known are searched for. of: what the question is about, the
-    same at every point.
+    same at every point. free: positions whose parts are no matter of meaning (what passes through float32).
     """
 
     parts: tuple[Parts, Parts]
@@ -33,6 +33,7 @@ class Question:
     searching: bool = True
     values32: tuple[Values, Values] = ((), ())
     of: tuple[tuple[str, ...], ...] = ()
+    free: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,9 @@ def solved(question: Question) -> Solved | None:
     reference, candidate = (_believed(question, side) for side in (0, 1))
     if reference and candidate:
         edits = differing(reference, candidate) if len(reference) == len(candidate) else []
-        fits = smallest(_puzzle(question, 1), reference, edits)
+        leaks = [e for e in edits if e.position in question.free or _same_float32(e.before, e.after)]
+        reference = edited(reference, leaks)
+        fits = smallest(_puzzle(question, 1), reference, [edit for edit in edits if edit not in leaks])
         return _answer(question, reference, fits) if fits else None
     if not question.searching:
         return None
@@ -85,6 +88,11 @@ def solved(question: Question) -> Solved | None:
         fits = searched(_puzzle(question, 0), candidate, question.alternatives)
         return _turned(question, candidate, fits[0], fits[1:]) if fits else None
     return None
+
+
+def _same_float32(one: object, other: object) -> bool:
+    """A number and what float32 makes of it: a rounding, no difference."""
+    return isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
 
 
 def _believed(question: Question, side: int) -> Parts:

@@ -155,5 +155,5 @@ def test_what_reads_other_functions_is_what_torch_computes(name: str) -> None:
 def test_what_is_written_is_python(name: str) -> None:
     call, _, _ = seen(FUNCTIONS[name], normal(2, 4, 6, 6), training=False)
     for op in call.ops:
-        for line in models.written(op, []).split(" before "):
+        for line in models.written(op, []).split(" then "):
             _ = ast.parse(line)

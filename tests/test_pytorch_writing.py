@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness import objectives, rules
+from harness import rules, terms
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402 (what comes before may skip the whole file)
@@ -35,7 +35,7 @@ WORDS: tuple[tuple[Any, tuple[int, ...], list[str], str], ...] = (
         lambda: nn.Conv2d(2, 3, 2, padding="same"),
         (2, 2, 5, 5),
         ["padding"],
-        "F.pad(x, (0, 1, 0, 1)) before nn.Conv2d()",
+        "F.pad(x, (0, 1, 0, 1)) then nn.Conv2d()",
     ),
     (lambda: nn.LeakyReLU(0.3), (2, 3), ["negative_slope"], "nn.LeakyReLU(negative_slope=0.3)"),
     (lambda: nn.ReLU6(), (2, 3), [], "nn.ReLU6()"),
@@ -87,7 +87,7 @@ ADAM = rules.Adam(
             "torch.nn.utils.clip_grad_value_(model.parameters(), 0.5)",
         ),
         (
-            objectives.Huber(delta=2.0, divided_by_delta=True, half=True),
+            terms.Huber(delta=2.0, divided_by_delta=True, half=True),
             ["divided_by_delta"],
             "nn.SmoothL1Loss(beta=2.0)",
         ),

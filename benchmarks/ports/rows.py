@@ -147,7 +147,10 @@ def resized(jax_too: bool, antialias: bool = False) -> Pair:
         return jax.nn.relu(h).mean(axis=(2, 3)) @ params["fc"]["w"] + params["fc"]["b"]
 
     w, b = transfer.linear(net.fc)
-    params = {"conv": {"w": transfer.array(net.conv.weight), "b": transfer.array(net.conv.bias)}, "fc": {"w": w, "b": b}}
+    params = {
+        "conv": {"w": transfer.array(net.conv.weight), "b": transfer.array(net.conv.bias)},
+        "fc": {"w": w, "b": b},
+    }
     squared = lambda output, target: jnp.mean((output - target) ** 2)  # noqa: E731
     return Pair(reference=in_torch(net), candidate=in_jax(apply, params, squared), x=x, y=y, steps=2)
 
@@ -211,8 +214,18 @@ PORTS = [
     clean("rows/slope per channel", partial(sloped, shared=True)),
     clean("rows/padded attention", partial(all_padding, empty=False)),
     clean("rows/halved", partial(resized, jax_too=True)),
-    planted("rows/never copied", partial(dense, nn.Tanh, lambda: layers.Activation("tanh"), False), "init-default", "forward:0 forward:first"),
-    planted("rows/never copied, image", partial(image, nn.ReLU(), layers.ReLU(), copied=False), "init-default", "forward:conv"),
+    planted(
+        "rows/never copied",
+        partial(dense, nn.Tanh, lambda: layers.Activation("tanh"), False),
+        "init-default",
+        "forward:0 forward:first",
+    ),
+    planted(
+        "rows/never copied, image",
+        partial(image, nn.ReLU(), layers.ReLU(), copied=False),
+        "init-default",
+        "forward:conv",
+    ),
     planted(
         "rows/mean or maximum",
         partial(image, nn.ReLU(), layers.ReLU(), None, layers.GlobalMaxPooling2D(name="top")),
@@ -237,19 +250,38 @@ PORTS = [
         "hard-sigmoid-slope",
         DENSE,
     ),
-    planted("rows/slope per element", partial(sloped, shared=False), "prelu-sharing", "gradient:*prelu* gradient:middle*"),
-    planted("rows/one slope or many", partial(sloped, shared=False, slopes=1), "prelu-sharing", "gradient:*prelu* gradient:middle*"),
     planted(
-        "rows/ceiling", partial(image, nn.MaxPool2d(2, ceil_mode=True), layers.MaxPooling2D(2)), "pool-ceil-mode", MIDDLE
+        "rows/slope per element", partial(sloped, shared=False), "prelu-sharing", "gradient:*prelu* gradient:middle*"
     ),
     planted(
-        "rows/ceiling in torch", partial(refactored, nn.MaxPool2d(2), nn.MaxPool2d(2, ceil_mode=True)), "pool-ceil-mode", MIDDLE
+        "rows/one slope or many",
+        partial(sloped, shared=False, slopes=1),
+        "prelu-sharing",
+        "gradient:*prelu* gradient:middle*",
     ),
     planted(
-        "rows/antialias in JAX", partial(resized, jax_too=True, antialias=True), "resize-antialias", "forward:interpolate*"
+        "rows/ceiling",
+        partial(image, nn.MaxPool2d(2, ceil_mode=True), layers.MaxPooling2D(2)),
+        "pool-ceil-mode",
+        MIDDLE,
     ),
     planted(
-        "rows/antialias in torch", partial(resized, jax_too=False, antialias=True), "resize-antialias", "forward:interpolate*"
+        "rows/ceiling in torch",
+        partial(refactored, nn.MaxPool2d(2), nn.MaxPool2d(2, ceil_mode=True)),
+        "pool-ceil-mode",
+        MIDDLE,
+    ),
+    planted(
+        "rows/antialias in JAX",
+        partial(resized, jax_too=True, antialias=True),
+        "resize-antialias",
+        "forward:interpolate*",
+    ),
+    planted(
+        "rows/antialias in torch",
+        partial(resized, jax_too=False, antialias=True),
+        "resize-antialias",
+        "forward:interpolate*",
     ),
     planted(  # functional.dropout is told nothing of the mode
         "rows/dropout never off",

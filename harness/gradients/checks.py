@@ -66,7 +66,7 @@ def _checked(counted: Counted, xs: Arrays, framework: str, others: Others, sweep
     at_point = counted.count
     swept = 0
     if sweep and done.point and not done.finding and not done.undecided:
-        swept = sweep_on(done, counted, xs, others, seed, patience=1 + 200 * done.seconds)
+        swept = sweep_on(done, counted, xs, others, seed)
     after = counted.count
     finding = explained(done)
     return GradientCheck(

@@ -9,7 +9,6 @@ import numpy as np
 from frameworks.protocol import Arrays
 from harness.gradients.comparisons import Comparison
 from harness.gradients.directions import moved, product_norm, spread
-from harness.gradients.patience import limited
 from harness.gradients.points import EPS, Point, filled, narrowed, own, point_at
 from harness.gradients.probing import along, grain_of, laddered, sample
 from harness.gradients.telling import floating
@@ -82,9 +81,8 @@ def _by_float32(point: Point, ds: Arrays) -> np.ndarray:
     """What rounding does to the gradient's projection in float32, at float64's scale, as in `harness.judging`."""
     xs = tuple(narrowed(x) for x in point.xs)
     try:
-        with limited(1.0):
-            _, pullback = point.function.pull(own(xs))
-            grads = [filled(pullback(tuple(narrowed(v) for v in vs)), point.xs) for vs in point.vs]
+        _, pullback = point.function.pull(own(xs))
+        grads = [filled(pullback(tuple(narrowed(v) for v in vs)), point.xs) for vs in point.vs]
     except Exception:  # outside of what the function takes
         return np.zeros(len(point.vs))
     off = np.array([abs(along(a, ds)[0] - along(b, ds)[0]) for a, b in zip(grads, point.grads, strict=True)])

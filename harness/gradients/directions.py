@@ -117,7 +117,7 @@ def projected(vs: Arrays, ys: Arrays) -> float:
 def norm(arrays: Sequence[np.ndarray]) -> float:
     """The Euclidean norm of all elements together."""
     total = sum(np.vdot(a, a).real for a in arrays if floating(a))
-    if 1e-280 < total < 1e300 or total == 0 and not any(a.any() for a in arrays):
+    if 1e-280 < total < 1e300 or (total == 0 and not any(a.any() for a in arrays)):
         return math.sqrt(total)
     # squares overflow, or vanish
     largest = max((float(np.max(np.abs(a), initial=0)) for a in arrays if floating(a)), default=0.0)

@@ -24,14 +24,16 @@ from harness.gradients.telling import floating
 DIRECTIONS = 6
 """Unit and relative ones in turn. The projection of an error on one is near nil by chance, on all never."""
 
+PATIENCE = 1.0
+"""Seconds, and a hundred times what an evaluation takes at the given point, until a call is given up."""
+
 BALANCED = 4
 """The unit one whose steps are balanced by the gradient."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Examination:
-    """What was found at a point: finding and the comparison that shows it; or why nothing can be said; or kinks. seconds:
-    for one evaluation; excused: directions whose minute errors came and went."""
+    """What was found at a point: finding and the comparison that shows it; or why nothing can be said; or kinks. excused: directions whose minute errors came and went."""
 
     point: Point | None = None
     pullback: Pullback | None = None
@@ -42,7 +44,6 @@ class Examination:
     kinks: tuple[Kink, ...] = ()
     notes: list[str] = field(default_factory=list)
     precision: str = "float64"
-    seconds: float = 0.0
     excused: int = 0
 
 
@@ -52,9 +53,9 @@ def examined(function: Counted, xs: Arrays, others: Others, seed: int) -> Examin
     try:
         given = own(xs)
         plain = function.value(given)
-        began = time.monotonic()
+        began = time.process_time()
         nearby = function.value(tuple(x * (1 + EPS * spread(x.shape, 5, seed)) if floating(x) else x for x in xs))
-        done.seconds = time.monotonic() - began
+        function.patience = PATIENCE + 100 * (time.process_time() - began)
     except Exception as error:
         done.undecided = f"the function raised {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return done
@@ -105,7 +106,7 @@ def _rest(done: Examination, point: Point, pullback: Pullback) -> None:
     if not done.finding and point.function.function.strided:
         done.finding, words = rules.relaid(point, comparisons)
     if not done.finding and done.precision == "float64":
-        done.finding, narrow = float32_path(point, patience=1 + 200 * done.seconds)
+        done.finding, narrow = float32_path(point)
     if not done.finding:
         done.finding = rules.stale(point, pullback)
     done.notes += [note for note in (words, narrow) if note]

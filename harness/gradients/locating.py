@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from frameworks.protocol import Arrays, Pullback
 from harness.gradients.comparisons import CONFIRMED, Comparison
 from harness.gradients.places import narrowed, only, place_of, single, sizes
-from harness.gradients.points import Point, filled, point_at
+from harness.gradients.points import Counted, Point, filled, point_at
 from harness.gradients.probing import compared, laddered
 from harness.gradients.result import Where
 from harness.gradients.telling import floating
@@ -76,10 +77,12 @@ def block(point: Point, number: int | None) -> Block:
     strong = [] if number is None else _answering(point, number)
     # the same numbers in both, as far as there are such: an exchange of rows and columns shows only there
     rows = _chosen(outputs, ROWS, [*strong[: ROWS // 2], *(int(c) for c in columns[: ROWS // 2] if c < outputs)])
-    vs = [_unit(point, int(row)) for row in rows]
-    _, pullback = point.function.pull(tuple(x.copy() for x in point.xs))
+    chosen = Counted(Rows(point.function, rows))
+    split, _ = point_at(chosen, point.xs, point.seed, count=1, eps=(max(point.eps),))
+    _, pullback = chosen.pull(tuple(x.copy() for x in point.xs))
+    vs = tuple((unit,) for unit in np.eye(len(rows), dtype=split.ys[0].dtype))
     grads = tuple(filled(pullback(tuple(a.copy() for a in v)), point.xs) for v in vs)
-    split = replace(point, vs=tuple(vs), grads=grads)
+    split = replace(split, vs=vs, grads=grads)
     seen = []
     for column in columns:
         ds = single(point.xs, int(column))
@@ -148,13 +151,31 @@ def _answering(point: Point, number: int) -> list[int]:
     return [int(i) for i in np.argsort(-change, kind="stable")[: ROWS // 2]]
 
 
-def _unit(point: Point, row: int) -> tuple[np.ndarray, ...]:
-    vs = []
-    for y in point.ys:
-        v = np.zeros(y.size, y.dtype if floating(y) else np.float64)
-        if floating(y):
-            if 0 <= row < y.size:
-                v[row] = 1
-            row -= y.size
-        vs.append(v.reshape(y.shape))
-    return tuple(vs)
+class Rows:
+    """Some elements of a function's outputs, by number through all floating ones, as its only output."""
+
+    def __init__(self, function: Counted, rows: np.ndarray) -> None:
+        self.function = function
+        self.rows = rows
+
+    def value(self, xs: Arrays) -> Arrays:
+        return (self._picked(self.function.value(xs)),)
+
+    def pull(self, xs: Arrays) -> tuple[Arrays, Pullback]:
+        ys, pullback = self.function.pull(xs)
+
+        def of_rows(vs: Arrays) -> tuple[np.ndarray | None, ...]:
+            whole = np.zeros(sum(y.size for y in ys if floating(y)), vs[0].dtype)
+            whole[self.rows] = vs[0]
+            parts, first = [], 0
+            for y in ys:
+                size = y.size if floating(y) else 0
+                part = whole[first : first + size].astype(y.dtype) if size else np.zeros(y.size)
+                parts.append(part.reshape(y.shape))
+                first += size
+            return pullback(tuple(parts))
+
+        return (self._picked(ys),), of_rows
+
+    def _picked(self, ys: Arrays) -> np.ndarray:
+        return np.concatenate([y.reshape(-1) for y in ys if floating(y)])[self.rows]

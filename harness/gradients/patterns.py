@@ -11,6 +11,7 @@ from harness.gradients.finding import Finding
 from harness.gradients.locating import Block, block, goes_with_value, located, output_of, where
 from harness.gradients.places import place_of, sizes
 from harness.gradients.points import Point
+from harness.gradients.precision import coarse
 from harness.gradients.telling import floating
 
 PATTERNS = {
@@ -197,7 +198,7 @@ def _element(point: Point, part: Block) -> Finding | None:
     wrong, right = _columns(part)
     seen = part.seen.any(1)
     rows = part.wrong.any(1)
-    if right.size and len(wrong) <= max(2, len(part.columns) // 3):
+    if right.size and len(wrong) <= max(1, 0.4 * len(part.columns)):
         if goes_with_value(point, part, wrong, right):
             return Finding(pattern="region", reason=f"{PATTERNS['region']}, as at the place")
         return Finding(
@@ -232,7 +233,8 @@ def explained(done: Examination) -> Finding | None:
     place = where(point, part)
     if finding.pattern == "stale":
         return replace(finding, where=place)
-    name = named(point, part)
+    slight = (np.abs(part.returned - part.found) <= 1e-6 * np.abs(part.found))[part.wrong].all()
+    name = (coarse(point) if slight else None) or named(point, part)
     if finding.pattern == "region" and name.pattern not in ("region", "element", "nan"):
         name = replace(name, pattern="region")
     return replace(name, where=place, reason=f"{name.reason}; {finding.reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,29 +11,43 @@ import numpy as np
 
 from frameworks.protocol import Arrays, Differentiable, Pullback
 from harness.gradients.directions import cotangents, norm, product_norm, projected
+from harness.gradients.patience import limited
 from harness.gradients.telling import floating
 
 EPS = float(np.finfo(np.float64).eps)
 
 
 class Counted:
-    """A function whose evaluations are counted."""
+    """A function whose evaluations are counted, and, where patience is set, stopped after so many seconds."""
 
     def __init__(self, function: Differentiable) -> None:
         self.function = function
         self.count = 0
+        self.patience = 0.0
 
     def value(self, xs: Arrays) -> Arrays:
         self.count += 1
-        return self.function.value(xs)
+        with self._limited():
+            return self.function.value(xs)
 
     def pull(self, xs: Arrays) -> tuple[Arrays, Pullback]:
         self.count += 1
-        return self.function.pull(xs)
+        with self._limited():
+            ys, pullback = self.function.pull(xs)
+
+        def limited_pullback(vs: Arrays) -> tuple[np.ndarray | None, ...]:
+            with self._limited():
+                return pullback(vs)
+
+        return ys, limited_pullback
 
     def push(self, xs: Arrays, ds: Arrays) -> Arrays | None:
-        self.count += 1
-        return self.function.push(xs, ds)
+        tangents = self.function.push(xs, ds)
+        self.count += tangents is not None
+        return tangents
+
+    def _limited(self) -> AbstractContextManager[None]:
+        return limited(self.patience) if self.patience else nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)

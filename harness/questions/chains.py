@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from harness.calls import Call
 from harness.cause import kind
 from harness.editing import UNFIT, Parts
+from harness.ops import ClippedLinear, Conv, MaxPool, Pad, Scale
 from reference.kinds import apply, pull_back
 
 Arrays = tuple[np.ndarray, ...]
@@ -68,7 +69,30 @@ def chains(calls: Mapping[str, Call], name: str) -> Iterator[Chain]:
             output=chain.output,
             canonical=chain.canonical,
         )
-        yield chain
+        folded = _folded(chain)
+        yield chain if folded is None else folded
+
+
+def _folded(chain: Chain) -> Chain | None:
+    """The chain with its first two ops as one, where one op says the same."""
+    if len(chain.ops) < 2 or chain.parameters[0]:
+        return None
+    one = _as_one(chain.ops[0], chain.ops[1])
+    if one is None:
+        return None
+    rest = chain.parameters[1:], chain.names[1:]
+    return replace(chain, ops=(one, *chain.ops[2:]), parameters=rest[0], names=rest[1])
+
+
+def _as_one(first: object, second: object) -> object | None:
+    """Two ops as one: padding before a window that has none, a scale before a clipped line."""
+    match first, second:
+        case Pad(mode="constant", widths=((0, 0), (0, 0), *widths)), MaxPool() | Conv() if not np.any(second.padding):
+            return replace(second, padding=tuple(widths), padding_value=first.value)
+        case Scale(), ClippedLinear():
+            slope, offset = second.slope * first.factor, second.slope * first.offset + second.offset
+            return replace(second, slope=slope, offset=offset, derivative=slope)
+    return None
 
 
 def _read_by(calls: Mapping[str, Call], chain: Chain) -> str | None:
