@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 PINS = ("pyproject.toml", "constraints.txt")
+WORKERS = ("-n", "2", "--dist", "loadfile")
+"""Each imports every framework: 2 GB and some seconds."""
 AXE = "axe-core@4.14.1"
 """Checks the reports' accessibility in the tests; it comes from npm and is no part of what is installed for users."""
 
@@ -30,7 +32,7 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     install()
-    command = [BIN / "gradparity", "run"] if sys.argv[1] == "run" else [BIN / "python", "-m", "pytest"]
+    command = [BIN / "gradparity", "run"] if sys.argv[1] == "run" else [BIN / "python", "-m", "pytest", *WORKERS]
     return subprocess.call([*command, *sys.argv[2:]])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.case import LeakyReLU, Linear, ReLU, Sigmoid, Tanh
+from harness.case import Linear, Sigmoid, Tanh
 from harness.ops import (
     ELU,
     GELU,
@@ -22,11 +22,12 @@ from harness.ops import (
 
 ACTIVATIONS = (
     Linear(),
-    ReLU(),
     Sigmoid(),
     Tanh(),
-    LeakyReLU(negative_slope=0.01, slope_at_zero="negative_slope"),
-    Rectifier(negative_slope=0.0, threshold=0.0, maximum=6.0, slope_at_threshold=0.0, slope_at_maximum=0.0),
+    *(
+        Rectifier(negative_slope=slope, threshold=0.0, maximum=maximum, slope_at_threshold=slope, slope_at_maximum=0.0)
+        for slope, maximum in ((0.0, math.inf), (0.01, math.inf), (0.0, 6.0))
+    ),
     GELU(form="erf", scale=math.sqrt(0.5), cubic=0.0),
     GELU(form="tanh", scale=math.sqrt(2 / math.pi), cubic=0.044715),
     Swish(beta=1.0),

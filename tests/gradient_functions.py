@@ -25,7 +25,7 @@ def of_torch(forward: Forward, backward: Forward) -> Any:
 
         @staticmethod
         def backward(ctx: Any, *vs: Any) -> Any:
-            return backward(torch, vs if len(vs) > 1 else vs[0], *ctx.saved_tensors)
+            return backward(torch, _one(vs), *ctx.saved_tensors)
 
     return Custom.apply
 
@@ -35,7 +35,7 @@ def of_tensorflow(forward: Forward, backward: Forward) -> Any:
 
     @tf.custom_gradient
     def custom(*xs: Any) -> Any:
-        return forward(tf, *xs), lambda *vs: backward(tf, vs if len(vs) > 1 else vs[0], *xs)
+        return forward(tf, *xs), lambda *vs: backward(tf, _one(vs), *xs)
 
     return custom
 
@@ -54,6 +54,10 @@ def of_jax(forward: Forward, backward: Forward) -> Any:
 
     custom.defvjp(lambda *xs: (forward(jnp, *xs), xs), back)
     return custom
+
+
+def _one(vs: tuple[Any, ...]) -> Any:
+    return vs if len(vs) > 1 else vs[0]
 
 
 BUILDERS = {"numpy": of_numpy, "pytorch": of_torch, "tensorflow": of_tensorflow, "jax": of_jax}

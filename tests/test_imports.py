@@ -46,7 +46,7 @@ ORDER = (
     {"harness.investigating", "harness.porting", "harness.gradients"},
     {"harness.explanation", "harness.terminal", "harness.contrasting"},
     {"harness.commanding"},
-    {"harness.cli_causes"},
+    {"harness.cli_causes", "harness.cli_gradients"},
     {"harness.cli"},
 )
 """A module imports only from its own level (reference and frameworks never from each other) or one before it."""

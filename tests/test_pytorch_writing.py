@@ -91,7 +91,7 @@ ADAM = rules.Adam(
             ["divided_by_delta"],
             "nn.SmoothL1Loss(beta=2.0)",
         ),
-        (object(), ["epsilon"], ""),
+        ("no op", ["epsilon"], ""),
     ],
 )
 def test_training_is_written_in_torch_s_words(part: Any, fields: list[str], text: str) -> None:

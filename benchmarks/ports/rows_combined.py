@@ -18,8 +18,8 @@ from torch import nn
 from benchmarks.ports import Pair
 from benchmarks.ports.data import integers, normal, one_hot
 from benchmarks.ports.optimizers import HatAdam
-from benchmarks.ports.rows_again import CLASSES, discriminator, encoder
 from benchmarks.ports.rows_models import EXAMPLES, K_SGD, arrays, in_keras, in_torch, layers, turned
+from benchmarks.ports.rows_nets import CLASSES, discriminator, encoder
 
 LABELS = integers(EXAMPLES, below=CLASSES)
 

@@ -34,7 +34,7 @@ def checked_in(
     """A result for each framework: f is a function for all of them, or a mapping with one for each."""
     results = {}
     for name in frameworks or ("",):
-        g = f
+        g: Any = f
         if isinstance(f, Mapping):
             if name not in f:
                 raise HarnessError(f"there is no function for {name or 'it'}; there are {', '.join(map(str, f))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,12 @@ EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A direction: by the gradients and by differences, for each cotangent; scale: the size that the projection of
-    such a gradient has, signs apart; jump: by how much the two one-sided derivatives differ; natural: the size of the outputs'
-    projection; unit: of rounding; supported: a wider range of steps gives what the gradient gives, so that it is the narrow
-    one that is in doubt."""
+    """A direction: by the gradients and by differences, for each cotangent.
+
+    scale: the size that the projection of such a gradient has, signs apart; natural: that of the outputs' projection;
+    jump: by how much the two one-sided derivatives differ; unit: of rounding; supported: a wider range of steps gives
+    what the gradient gives, so that it is the narrow one that is in doubt.
+    """
 
     ds: Arrays
     expected: np.ndarray
@@ -33,7 +36,7 @@ class Comparison:
     unit: float
     step: float
     fine: bool
-    supported: np.ndarray | bool = False
+    supported: Any = False
 
     @property
     def kinked(self) -> bool:

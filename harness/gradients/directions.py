@@ -110,7 +110,7 @@ def projected(vs: Arrays, ys: Arrays) -> float:
     for v, y in zip(vs, ys, strict=True):
         if floating(y):
             product = np.vdot(v, y).real
-            total += product if math.isfinite(product) else np.sum((v.conj() * y).real[v != 0])
+            total += product if math.isfinite(product) else np.sum(np.real(v.conj() * y)[v != 0])
     return float(total)
 
 

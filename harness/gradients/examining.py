@@ -33,7 +33,10 @@ BALANCED = 4
 
 @dataclass(slots=True, kw_only=True)
 class Examination:
-    """What was found at a point: finding and the comparison that shows it; or why nothing can be said; or kinks. excused: directions whose minute errors came and went."""
+    """What was found at a point: a finding and the comparison that shows it; or why nothing can be said; or kinks.
+
+    excused: directions whose minute errors came and went.
+    """
 
     point: Point | None = None
     pullback: Pullback | None = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
-from frameworks.protocol import Arrays, Pullback
+from frameworks.protocol import Arrays, Differentiable, Pullback
 from harness.gradients.comparisons import CONFIRMED, Comparison
 from harness.gradients.places import narrowed, only, place_of, single, sizes
 from harness.gradients.points import Counted, Point, filled, point_at
@@ -77,7 +78,7 @@ def block(point: Point, number: int | None) -> Block:
     strong = [] if number is None else _answering(point, number)
     # the same numbers in both, as far as there are such: an exchange of rows and columns shows only there
     rows = _chosen(outputs, ROWS, [*strong[: ROWS // 2], *(int(c) for c in columns[: ROWS // 2] if c < outputs)])
-    chosen = Counted(Rows(point.function, rows))
+    chosen = Counted(cast(Differentiable, Rows(point.function, rows)))
     split, _ = point_at(chosen, point.xs, point.seed, count=1, eps=(max(point.eps),))
     _, pullback = chosen.pull(tuple(x.copy() for x in point.xs))
     vs = tuple((unit,) for unit in np.eye(len(rows), dtype=split.ys[0].dtype))

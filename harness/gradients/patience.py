@@ -1,4 +1,4 @@
-"""An end to what a user's function may never finish: a loop until something is below 1e-10, at a point of our choice."""
+"""An end to what a user's function may never finish: a loop until something is below 1e-10, at a point of ours."""
 
 from __future__ import annotations
 

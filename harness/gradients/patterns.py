@@ -28,7 +28,7 @@ PATTERNS = {
     "region": "wrong only for some values",
     "element": "wrong only at some elements",
     "nan": "not finite where the function is smooth",
-    "surrogate": "not the derivative, but the identity, a sign or a mask in its place, as of a straight-through estimator",
+    "surrogate": "not the derivative, but the identity, a sign or a mask, as of a straight-through estimator",
     "nondeterministic": "another gradient each time",
     "mutates": "writes into what it is given",
     "primal": "another value under differentiation",
@@ -160,7 +160,7 @@ def _broadcast(point: Point, part: Block) -> Finding | None:
     )
     if small and spread_out and part.returned.shape[1] > 1:
         return Finding(pattern="broadcast", reason=f"{PATTERNS['broadcast']}, or is taken over too much")
-    all_wrong = columns[(part.found != 0).any(0)].all()
+    all_wrong = bool(np.all(columns[np.any(part.found != 0, axis=0)]))
     if (
         small
         and all_wrong

@@ -14,7 +14,7 @@ from harness.gradients.telling import floating
 from reference.differences import Slope, slopes_by_differences
 
 NARROW = 2.0**-11
-"""The first step: the error of one extrapolation, h⁴ / 480 times the fifth derivative, is then below that of rounding."""
+"""The first step: the error of one extrapolation, h⁴ / 480 times the fifth derivative, is then below rounding's."""
 
 EXPLAINED = 16
 """A difference within so many times the rounding of both sides needs no better derivative; nothing fails by it."""
@@ -80,7 +80,7 @@ def _comparison(point: Point, ds: Arrays, slope: Slope) -> Comparison:
     doubt = np.where(slope.value == 0, 0, 0.02 * np.abs(slope.value - expected))
     near = (np.abs(slope.values - expected) <= CONFIRMED * slope.errors) & (slope.errors <= doubt)
     return Comparison(
-        supported=near.any(0),
+        supported=np.any(near, axis=0),
         ds=ds,
         expected=expected,
         found=slope.value,
@@ -123,7 +123,7 @@ def along(grads: Arrays, ds: Arrays) -> tuple[float, float]:
     total = squares = 0.0
     for g, d in zip(grads, ds, strict=True):
         if floating(g):
-            products = (g.conj() * d).real if g.dtype.kind == "c" else g * d
+            products = np.real(g.conj() * d) if g.dtype.kind == "c" else g * d
             total += float(products.sum())
             squares = math.hypot(squares, norm([products]))
     return total, squares

@@ -1,4 +1,4 @@
-"""Other points than the given one: signs, magnitudes, ties, zeros, saturation, so that what is wrong only there shows."""
+"""Other points than the given one: signs, magnitudes, ties, zeros, saturation: what is wrong only there shows."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _made(make: Maker, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if not x.size or x.dtype.kind == "b":
         return x
     if x.dtype.kind == "c":
-        return make(x.real, rng) + 1j * make(x.imag, rng)
+        return make(np.real(x), rng) + 1j * make(np.imag(x), rng)
     return make(x, rng) if floating(x) else rng.choice(x.reshape(-1), x.shape)
 
 
@@ -169,8 +169,10 @@ def screened(base: Point, point: Point, number: int, far: bool) -> Comparison | 
         if not seen.wrong:
             continue
         place = located(point, seen)
-        part = block(point, place) if place is not None else None
-        if part is None or not part.wrong.any():
+        if place is None:
+            continue
+        part = block(point, place)
+        if not part.wrong.any():
             continue
         if not far or (_local(part) and _alone(base, point, place)):
             return seen

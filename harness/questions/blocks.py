@@ -52,9 +52,7 @@ def calls_near(moment: Moment, names: tuple[str, str]) -> Calls:
         watched = side.watched["float64"]
         watched.load(state["float64"])
         batch = side.feed.batch(moment.step, "float64")
-        found.append(
-            getattr(watched, "calls", lambda *_: {})(batch, recorded[max(0, at - BEFORE) : at + 1 + BEHIND], given)
-        )
+        found.append(watched.calls(batch, recorded[max(0, at - BEFORE) : at + 1 + BEHIND], given))
     return found[0], found[1]
 
 
