@@ -1,7 +1,7 @@
 """Ported models with a planted cause compared: is the cause named, and is nothing else asserted?
 
 python -m benchmarks.causesuite [--only NAME] [--sample N --seed S] [--combined N] [--save]. A planted id is named where
-it is a finding's id or one of its `same`. A finding that is proven and is no planted cause is wrong. A clean port has
+it is a finding's id ("as id") or one of its `same`. A finding that is proven and is no planted cause is wrong. A clean port has
 no causes. Seconds are those that the search for causes takes beyond the comparison.
 """
 
@@ -101,6 +101,7 @@ def examined(one: Planted) -> Row:
         "status": ", ".join(_status(said.findings, id) for id in sorted(one.causes)) or "none",
         "wrong": ", ".join(wrong) or "none",
         "named": not missed and not said.error,
+        "as id": one.causes <= {finding.id for finding in said.findings} and not said.error,
         "ok": not (missed or wrong or said.error or (said.findings and not one.causes)),
         "seconds": said.seconds,
     }
@@ -171,6 +172,7 @@ def _total(group: str, rows: Sequence[Row]) -> Row:
         "ports": len(rows),
         "right": sum(row["ok"] for row in rows),
         "named": sum(row["named"] for row in rows),
+        "as id": sum(row["as id"] for row in rows),
         "proven": statuses.count("proven"),
         "likely": statuses.count("likely"),
         "missed": statuses.count(MISSED),

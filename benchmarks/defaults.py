@@ -60,6 +60,11 @@ LAYERS: Mapping[str, Layer] = {
         IMAGE,
     ),
     "UpSampling2D": (partial(nn.Upsample, scale_factor=2), partial(layers.UpSampling2D, 2), IMAGE),
+    "UpSampling2D, bilinear": (
+        partial(nn.Upsample, scale_factor=2, mode="bilinear"),
+        partial(layers.UpSampling2D, 2, interpolation="bilinear"),
+        IMAGE,
+    ),
     "BatchNorm": (partial(nn.BatchNorm2d, 4), layers.BatchNormalization, IMAGE),
     "LayerNorm": (partial(nn.LayerNorm, 8), layers.LayerNormalization, FLAT),
     "GroupNorm": (partial(nn.GroupNorm, 2, 4), partial(layers.GroupNormalization, 2), IMAGE),
@@ -73,6 +78,7 @@ LAYERS: Mapping[str, Layer] = {
         partial(layers.MultiHeadAttention, 2, 4),
         SEQUENCE,
     ),
+    "Attention": (lambda: DotProductAttention(), layers.Attention, SEQUENCE),
     "ReLU": (nn.ReLU, layers.ReLU, FLAT),
     "LeakyReLU": (nn.LeakyReLU, layers.LeakyReLU, FLAT),
     "PReLU": (nn.PReLU, layers.PReLU, IMAGE),
@@ -218,9 +224,18 @@ class Beside(nn.Module):
         return [_called(block, x) for block, x in zip(self.blocks.values(), inputs, strict=True)]
 
 
+class DotProductAttention(nn.Module):
+    """torch has it as a function."""
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(*inputs)
+
+
 def _called(layer: Any, x: Any) -> Any:
     """On an input, which is attention's query, key and value."""
-    return layer(*[x] * (3 if isinstance(layer, nn.MultiheadAttention | layers.MultiHeadAttention) else 1))
+    if isinstance(layer, nn.MultiheadAttention | DotProductAttention | layers.MultiHeadAttention):
+        return layer(x, x, x)
+    return layer([x, x, x] if isinstance(layer, layers.Attention) else x)
 
 
 def layer_parts() -> dict[str, dict[str, Parts]]:

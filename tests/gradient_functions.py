@@ -56,7 +56,7 @@ def of_jax(forward: Forward, backward: Forward) -> Any:
     return custom
 
 
-def _one(vs: tuple[Any, ...]) -> Any:
+def _one(vs: Any) -> Any:
     return vs if len(vs) > 1 else vs[0]
 
 

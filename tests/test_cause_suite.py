@@ -134,7 +134,7 @@ def test_an_id_among_the_same_is_named_and_a_likely_one_is_not_wrong(monkeypatch
     said = (finding("", "unknown"), finding("adam-epsilon", "likely"), finding("l2-missing", "proven", "learning-rate"))
     monkeypatch.setattr(causesuite, "told", lambda build: causesuite.Told(findings=said))
     row = causesuite.examined(causesuite.Planted(name="a/b", build=small, causes=frozenset({"learning-rate"})))
-    assert (row["ok"], row["status"], row["wrong"]) == (True, "proven", "none")
+    assert (row["ok"], row["as id"], row["status"], row["wrong"]) == (True, False, "proven", "none")
 
 
 def test_totals_count_what_is_wrong() -> None:
@@ -144,6 +144,7 @@ def test_totals_count_what_is_wrong() -> None:
         "port": "a/one",
         "planted": "x",
         "named": True,
+        "as id": True,
         "ok": True,
         "status": "proven",
         "wrong": "none",

@@ -16,8 +16,11 @@ from harness.judging import K
 
 
 def confirmed(point: Point, comparison: Comparison) -> Comparison:
-    """The same direction on another ladder, down from where the gradient itself says that the function begins to
-    move; the kinder of the two, with the noise of the gradient as an error, and as a jump what derivatives nearby differ by."""
+    """The same direction on another ladder, down from where the gradient itself says that the function begins to move.
+
+    Gives the kinder of the two, with the noise of the gradient as an error, and as a jump what derivatives nearby
+    differ by.
+    """
     ds = comparison.ds
     grain = grain_of(point, ds)
     first = laddered(point, ds, narrowest=grain) if grain else comparison

@@ -153,14 +153,14 @@ def _exchanged(shape: tuple[int, ...], numbers: np.ndarray) -> tuple[np.ndarray,
 def _broadcast(point: Point, part: Block) -> Finding | None:
     """Each column of an input smaller than the output is right in some rows, zero in others."""
     outputs = max(y.size for y in point.ys)
-    columns = part.wrong.any(0)
+    columns = np.asarray(part.wrong.any(0))
     small = all(point.xs[place_of(point.xs, int(c))[0]].size < outputs for c in part.columns[columns])
     spread_out = (np.ptp(part.returned, axis=1) <= 1e-9 * np.abs(part.returned).max()).all() and (
         np.ptp(part.found, axis=1).max() > 1e-3 * np.abs(part.found).max()
     )
     if small and spread_out and part.returned.shape[1] > 1:
         return Finding(pattern="broadcast", reason=f"{PATTERNS['broadcast']}, or is taken over too much")
-    all_wrong = bool(np.all(columns[np.any(part.found != 0, axis=0)]))
+    all_wrong = bool((columns | ~np.any(part.found != 0, axis=0)).all())
     if (
         small
         and all_wrong
