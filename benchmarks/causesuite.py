@@ -1,8 +1,8 @@
 """Ported models with a planted cause compared: is the cause named, and is nothing else asserted?
 
 python -m benchmarks.causesuite [--only NAME] [--sample N --seed S] [--combined N] [--save]. A planted id is named where
-it is a finding's id ("as id") or one of its `same`. A finding that is proven and is no planted cause is wrong. A clean port has
-no causes. Seconds are those that the search for causes takes beyond the comparison.
+it is a finding's id ("as id") or one of its `same`. A finding that is proven and is no planted cause is wrong. A clean
+port has no causes. Seconds are those that the search for causes takes beyond the comparison.
 """
 
 from __future__ import annotations

@@ -54,13 +54,13 @@ LAYERS: Mapping[str, Layer] = {
     "Conv2D": (partial(nn.Conv2d, 4, 3, 3), partial(layers.Conv2D, 3, 3), IMAGE),
     "Conv2DTranspose": (partial(nn.ConvTranspose2d, 4, 3, 3), partial(layers.Conv2DTranspose, 3, 3), IMAGE),
     "MaxPool2D": (partial(nn.MaxPool2d, 2), partial(layers.MaxPooling2D, 2), IMAGE),
-    "AveragePool2D, padded": (
+    "padded AveragePool2D": (
         partial(nn.AvgPool2d, 3, 1, padding=1),
         partial(layers.AveragePooling2D, 3, 1, padding="same"),
         IMAGE,
     ),
     "UpSampling2D": (partial(nn.Upsample, scale_factor=2), partial(layers.UpSampling2D, 2), IMAGE),
-    "UpSampling2D, bilinear": (
+    "bilinear UpSampling2D": (
         partial(nn.Upsample, scale_factor=2, mode="bilinear"),
         partial(layers.UpSampling2D, 2, interpolation="bilinear"),
         IMAGE,
@@ -227,8 +227,8 @@ class Beside(nn.Module):
 class DotProductAttention(nn.Module):
     """torch has it as a function."""
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return nn.functional.scaled_dot_product_attention(*inputs)
+    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(query, key, value)
 
 
 def _called(layer: Any, x: Any) -> Any:

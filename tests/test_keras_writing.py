@@ -227,7 +227,7 @@ def test_texts(part: Any, named: list[str], text: str) -> None:
         (loss_of(None, class_weights=(1.0, 2.0), class_weighting="classes"), ["class_weights"]),
         (loss_of(None), ["inner"]),
         (objectives.Penalty(l1=0.0, l2=0.1, half=False, rooted=True, scope="all"), ["rooted"]),
-        (object(), ["epsilon"]),
+        ("no op", ["epsilon"]),
     ],
     ids=str,
 )

@@ -79,7 +79,7 @@ def test_measured_noise_widens_the_error_and_treads_are_told() -> None:
     assert abs(noisy.value[0] - 1) <= noisy.error[0] < 1e-5
     assert noisy.error[0] > 1e-10
     stairs = slopes_by_differences(
-        lambda t: np.array([math.floor(0.7 * t * 2**20 + 0.5) / 2**20]), np.zeros(1), np.full(1, 1e-16)
+        lambda t: np.array([math.floor(0.7 * t * 2**20 + 0.5) / 2**20]), np.zeros(1), np.full(1, 1e-16), start=2.0**-16
     )
     assert 2.0**-23 < stairs.tread < 2.0**-19
     nowhere = slopes_by_differences(lambda t: np.full(1, np.nan), np.ones(1), np.ones(1))
