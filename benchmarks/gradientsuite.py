@@ -55,7 +55,8 @@ def main(only: str, count: int, checker: bool, peers: bool, measured: bool, save
         rows += table("harness.check_gradient", [(item, reported(item)) for item in chosen])
     for peer in PEERS if peers else ():
         rows += table(peer, [(item, judged_by(peer, item)) for item in chosen if fits(item, peer)])
-    show("Custom gradients", rows, [TARGETS], save_as="gradients" if save else None)
+    if rows:
+        show("Custom gradients", rows, [TARGETS], save_as="gradients" if save else None)
     if measured:
         show("What a gradient check costs", costs(), save_as="gradients-costs" if save else None)
 

@@ -141,13 +141,15 @@ def contrast(case: Case, framework: str, against: str, steps: int = STEPS) -> Co
     if np.isinf(puzzle.enough).all():
         return Contrast(**said, verdict="undecided", reason="rounding leaves nothing to judge in these steps")
     edits = differing(other, own)
-    needed = _needed(puzzle, other, smallest(puzzle, other, edits)[0]) if apart(puzzle, other) > 1 else ()
-    found = [_finding(run, puzzle, other, needed, cause, said) for cause in _by_id(named(needed, other))]
+    fits = [_needed(puzzle, other, fit) for fit in smallest(puzzle, other, edits)] if apart(puzzle, other) > 1 else [()]
+    needed, instead = fits[0], [_by_id(named(fit, other)) for fit in fits[1:]]
+    causes = [_with_others(cause, instead) for cause in _by_id(named(needed, other))]
+    found = [_finding(run, puzzle, other, needed, cause, said) for cause in causes]
     return Contrast(
         **said,
         verdict="different" if found else "rounding",
         causes=tuple(cause for _, cause in sorted(found, key=lambda pair: pair[0])),
-        idle=tuple(_text(edit, other, framework, against) for edit in edits if edit not in needed),
+        idle=tuple(_text(e, other, framework, against) for e in edits if not any(e in fit for fit in fits)),
     )
 
 
@@ -204,6 +206,13 @@ def _by_id(causes: Sequence[Named]) -> list[Named]:
         before = found.get(cause.id, replace(cause, edits=()))
         found[cause.id] = replace(before, edits=(*before.edits, *cause.edits))
     return list(found.values())
+
+
+def _with_others(cause: Named, instead: Sequence[Sequence[Named]]) -> Named:
+    """With the ids of sets of edits that fit as well without it."""
+    others = [{other.id for other in causes} for causes in instead]
+    ids = {id_ for ids in others if cause.id not in ids for id_ in ids}
+    return replace(cause, same=tuple(sorted({*cause.same, *ids} - {cause.id})))
 
 
 def _finding(

@@ -109,7 +109,8 @@ def _answered(points: Sequence[Point], i: int) -> list[Finding]:
 
 
 def _of_block(point: Point, block: Block) -> list[Finding]:
-    """A block that only one side has, or two that no value has paired: substituting it was the proof."""
+    """A block that only one side has, or two that no value has paired: substituting it proves the place, and the cause
+    where the reference knows the block."""
     moment = point.moment
     places = f"forward:{block.reference}", f"forward:{block.candidate}"
     calls = blocks.calls_near(moment, (block.reference, block.candidate))
@@ -127,7 +128,7 @@ def _of_block(point: Point, block: Block) -> list[Finding]:
             where=places[0],
             candidate_where=places[1],
             step=moment.step,
-            status="proven" if block.alone is not None or causes else "likely",
+            status="proven" if causes else "likely",
             edit=f"{block.text}: {_value(parts[0])}" if parts else block.text,
         )
     ]

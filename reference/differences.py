@@ -83,7 +83,7 @@ def slopes_by_differences(
     steps: list[float] = []
     rows: list[list[Array]] = []
     bends: list[list[Array]] = []
-    h = start
+    h, calm = start, 0
     while h >= narrowest:
         right, left = f(h), f(-h)
         if np.isfinite(right).all() and np.isfinite(left).all():
@@ -96,9 +96,9 @@ def slopes_by_differences(
                 settled = [
                     _change(table[-1], table[-2])[0] <= weight * floor for table, weight in ((rows, 1), (bends, 8))
                 ]
-                if (settled[0] & settled[1]).all() or (
-                    h < 1e-6 and (_change(rows[-1], rows[-2])[0] < 16 * floor).all()
-                ):
+                near = h < 1e-6 and (_change(rows[-1], rows[-2])[0] < 16 * floor).all()
+                calm = calm + 1 if near or (settled[0] & settled[1]).all() else 0
+                if calm == 2:
                     break
         h /= 2
     return _best(np.array(steps), rows, bends, noise)
@@ -149,7 +149,7 @@ def _best(steps: Array, rows: list[list[Array]], bends: list[list[Array]], noise
         error=errors[at, each],
         jump=jumps[least, each],
         jump_error=jump_errors[least, each],
-        steps=steps[1:][at],
+        steps=steps[2:][at],
         tread=_tread(steps, plain),
         values=values,
         errors=errors,
@@ -157,8 +157,11 @@ def _best(steps: Array, rows: list[list[Array]], bends: list[list[Array]], noise
 
 
 def _all(table: list[list[Array]], noise: Array) -> tuple[Array, Array]:
-    changes, values = zip(*(_change(row, wider) for wider, row in pairwise(table)), strict=True)
-    return np.array(values), np.array(changes) + noise
+    """What each row of the tableau gives, and its error: the change by extrapolation there or in the row before,
+    whichever is larger, for one alone may be small by chance."""
+    changes, values = map(np.array, zip(*(_change(row, wider) for wider, row in pairwise(table)), strict=True))
+    changes[1:] = np.maximum(changes[1:], changes[:-1])
+    return values[1:], changes[1:] + noise[1:]
 
 
 def _tread(steps: Array, plain: Array) -> float:

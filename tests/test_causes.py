@@ -114,6 +114,7 @@ def test_every_row_can_be_proven_or_says_why_not() -> None:
 UNMADE = {
     "bias-missing": "+Bias: no reader makes a bias an op of its own",
     "detached-branch": "gradient:less: no probe tells a branch that is stopped from another derivative",
+    "batch-size": "batches:size: batches that are not the same all get the id data-order",
     "sparse-gradient-square": "gradient:rows: no probe looks at rows that occur several times",
 }
 """Rows with a signature that nothing makes yet."""

@@ -98,6 +98,26 @@ def test_two_fields_of_one_cause_are_one(framework: Framework, framework_name: s
     assert f"epsilon_placement {placement!r}" in found.causes[0].edit
 
 
+def test_edits_that_fit_as_well_are_both_named(
+    framework: Framework, framework_name: str, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another convention undoes the one that is planted, neither is known to be the cause."""
+    plain = optimizers.rmsprop
+
+    def without_epsilon(optimizer: Any, *of: Any) -> None:
+        both = optimizer.epsilon == 1e-3 and optimizer.velocity != framework.CONVENTIONS["RMSprop"]["velocity"]
+        own = framework.CONVENTIONS["RMSprop"]["epsilon"]
+        plain(optimizer if both else replace(optimizer, epsilon=own), *of)
+
+    velocity = other_value(framework, "RMSprop", "velocity", "step", "gradient")
+    against = plant(RMSprop={"epsilon": 1e-3, "velocity": velocity})
+    monkeypatch.setattr(optimizers, "rmsprop", without_epsilon)
+    found = contrast(CASES["tutorial-rmsprop"], framework_name, against)
+    assert ids(found) == ["rmsprop-epsilon-placement"]
+    assert found.causes[0].same == ("sgd-momentum-lr-schedule",)
+    assert found.idle == ()
+
+
 def test_a_convention_without_effect_is_no_cause(framework: Framework, framework_name: str, plant: Plant) -> None:
     velocity = other_value(framework, "SGD", "velocity", "step", "gradient")
     against = plant(SGD={"velocity": velocity})

@@ -366,3 +366,17 @@ def test_wrong_use_is_one_line() -> None:
     with pytest.raises(HarnessError, match="order is 3"):
         _ = harness.check_gradient((np.sin, np.cos), X, order=3)
     assert pair(lambda x: 1 / 0, np.cos, X).verdict == "inconclusive"
+
+
+def test_no_call_however_slow_escapes_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.gradients import examining
+
+    monkeypatch.setattr(examining, "PATIENCE", -1e9)  # every call elsewhere is given up at once
+    monkeypatch.setattr("harness.gradients.patience.LEAST", 1e-6)
+
+    def slow(x: np.ndarray) -> np.ndarray:
+        return np.sin(sum((x for _ in range(20_000)), 0 * x) / 20_000)
+
+    result = pair(slow, lambda v, x: v * np.cos(x), X)
+    assert result.verdict == "pass"
+    assert len(result.notes) == 2

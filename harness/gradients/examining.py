@@ -15,6 +15,7 @@ from harness.gradients.confirming import confirmed, minute
 from harness.gradients.directions import balanced, cotangents, directions, spread, together
 from harness.gradients.finding import Finding
 from harness.gradients.kinks import beside, improper, kinks_at, not_finite
+from harness.gradients.patience import EndlessError
 from harness.gradients.points import EPS, Counted, Point, filled, own
 from harness.gradients.precision import EPS32, coarse, float32_path, narrow_backward, single
 from harness.gradients.probing import NARROW, compared
@@ -25,7 +26,7 @@ DIRECTIONS = 6
 """Unit and relative ones in turn. The projection of an error on one is near nil by chance, on all never."""
 
 PATIENCE = 1.0
-"""Seconds, and a hundred times what an evaluation takes at the given point, until a call is given up."""
+"""Seconds, and those that the given point took altogether, compiling included, until a call elsewhere is given up."""
 
 BALANCED = 4
 """The unit one whose steps are balanced by the gradient."""
@@ -35,7 +36,7 @@ BALANCED = 4
 class Examination:
     """What was found at a point: a finding and the comparison that shows it; or why nothing can be said; or kinks.
 
-    excused: directions whose minute errors came and went.
+    excused: directions whose minute errors came and went; patience: seconds, until a call elsewhere is given up.
     """
 
     point: Point | None = None
@@ -48,17 +49,17 @@ class Examination:
     notes: list[str] = field(default_factory=list)
     precision: str = "float64"
     excused: int = 0
+    patience: float = PATIENCE
 
 
 def examined(function: Counted, xs: Arrays, others: Others, seed: int) -> Examination:
     """The given point: the exact rules, then the differences."""
     done = Examination()
+    began = time.process_time()
     try:
         given = own(xs)
         plain = function.value(given)
-        began = time.process_time()
         nearby = function.value(tuple(x * (1 + EPS * spread(x.shape, 5, seed)) if floating(x) else x for x in xs))
-        function.patience = PATIENCE + 100 * (time.process_time() - began)
     except Exception as error:
         done.undecided = f"the function raised {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return done
@@ -96,6 +97,7 @@ def examined(function: Counted, xs: Arrays, others: Others, seed: int) -> Examin
         _differences(done)
     if not done.finding and not done.undecided:
         done.finding = disagreement(point, others)
+    done.patience = PATIENCE + time.process_time() - began
     if not done.finding and not done.undecided:
         _rest(done, point, pullback)
     return done
@@ -109,7 +111,11 @@ def _rest(done: Examination, point: Point, pullback: Pullback) -> None:
     if not done.finding and point.function.function.strided:
         done.finding, words = rules.relaid(point, comparisons)
     if not done.finding and done.precision == "float64":
-        done.finding, narrow = float32_path(point)
+        try:
+            with point.function.patient(done.patience):
+                done.finding, narrow = float32_path(point)
+        except (Exception, EndlessError) as error:
+            narrow = f"not checked in float32: {type(error).__name__}: {error}"
     if not done.finding:
         done.finding = rules.stale(point, pullback)
     done.notes += [note for note in (words, narrow) if note]

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+LEAST = 1.0
+"""Seconds that every call has."""
+
+
 class EndlessError(BaseException):
     """One call took too long. No Exception: what catches those on the way would go on to the next call."""
 
@@ -25,9 +29,10 @@ def limited(seconds: float) -> Iterator[None]:
     def stop(*_: object) -> None:
         raise EndlessError(f"no answer within {seconds:.3g} s")
 
+    seconds = max(seconds, LEAST)
     kept = signal.signal(signal.SIGPROF, stop)
-    # again and again: one raised while garbage is collected is lost
-    left, interval = signal.setitimer(signal.ITIMER_PROF, seconds, 0.2)
+    # again after a while: one raised while garbage is collected is lost; not at once, or it rings while one is handled
+    left, interval = signal.setitimer(signal.ITIMER_PROF, seconds, max(seconds, 1.0))
     try:
         yield
     finally:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,6 +45,15 @@ class Counted:
         tangents = self.function.push(xs, ds)
         self.count += tangents is not None
         return tangents
+
+    @contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """Within, a call that takes longer raises EndlessError."""
+        kept, self.patience = self.patience, seconds
+        try:
+            yield
+        finally:
+            self.patience = kept
 
     def _limited(self) -> AbstractContextManager[None]:
         return limited(self.patience) if self.patience else nullcontext()

@@ -93,7 +93,8 @@ def sweep_on(done: Examination, function: Counted, xs: Arrays, others: Others, s
         if all(map(np.array_equal, there, xs)):
             continue
         try:
-            point, shown, finding = _at(base, function, there, others, number, sharp)
+            with function.patient(done.patience):
+                point, shown, finding = _at(base, function, there, others, number, sharp)
         except EndlessError as error:
             late += 1
             if late == 2:

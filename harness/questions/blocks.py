@@ -11,7 +11,7 @@ import numpy as np
 from harness.blocks import Block
 from harness.calls import Call
 from harness.comparing import EPS64, SHRINK
-from harness.editing import Parts, differing
+from harness.editing import UNFIT, Parts, differing
 from harness.elsewhere import Moment
 from harness.following import Taken, shown
 from harness.judging import K
@@ -32,6 +32,9 @@ Calls = tuple[Mapping[str, Call], Mapping[str, Call]]
 
 WHOLE = 4
 """Fields that a whole op counts for."""
+
+REPRODUCED = 1e-12
+"""Of the output's size: how far the reference may be from a block that it knows."""
 
 PAIRS = 10
 """Pairs of chains that are tried."""
@@ -167,14 +170,23 @@ def unpaired(moment: Moment, alone: Taken, calls: Calls, names: tuple[str, str])
 
 
 def only_there(calls: Calls, block: Block) -> Parts:
-    """The ops of a block that one side has alone, and behind them the op that reads it; () where it is not known."""
+    """The op of a block that one side has alone, and the one that reads it; () where it is not known for sure."""
     side = block.alone or 0
-    name = block.candidate if side else block.reference
-    call = calls[side].get(name)
-    if call is None or len(call.ops) != 1:
+    call = calls[side].get(block.candidate if side else block.reference)
+    if call is None or len(call.ops) != 1 or len(call.inputs) != 1 or not reproduced(call):
         return ()
-    behind = [of.ops[0] for of in calls[side].values() if of.ops and any(_equal(x, call.output) for x in of.inputs)]
-    return (call.ops[0], *behind[:1])
+    readers = [of.ops[0] for of in calls[side].values() if of.ops and any(_equal(x, call.output) for x in of.inputs)]
+    return (call.ops[0], *readers[:1])
+
+
+def reproduced(call: Call) -> bool:
+    """The reference computes what a block of one op gives."""
+    try:
+        made = apply(call.ops[0], call.inputs, call.parameters[0])
+    except UNFIT:
+        return False
+    limit = REPRODUCED * float(np.abs(call.output).max(initial=0.0))
+    return made.shape == call.output.shape and float(np.abs(made - call.output).max(initial=0.0)) <= limit
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:
