@@ -64,7 +64,7 @@ def _elu(given: Options) -> ops.ELU:
 def _gelu(given: Options) -> ops.GELU:
     if given["approximate"]:
         return ops.GELU(form="tanh", scale=math.sqrt(2 / math.pi), cubic=0.044715)
-    return ops.GELU(form="erf", scale=1 / math.sqrt(2), cubic=0.0)
+    return ops.GELU(form="erf", scale=math.sqrt(0.5), cubic=0.0)
 
 
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772

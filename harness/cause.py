@@ -48,11 +48,12 @@ GROUPS = {
         *("Threshold", "PReLU", "Gated", "Function", "Absolute", "Linear"),
     ),
     "norm": ("BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "ResponseNorm", "UnitNorm"),
-    "optimizer": ("SGD", "Adagrad", "Adadelta", "RMSprop", "Adam", "Adamax", "Nadam", "Lion"),
+    "optimizer": ("SGD", "Adagrad", "Adadelta", "RMSprop", "Adam", "Adamax", "Nadam", "RAdam", "Lion"),
     "loss": (
         *("SquaredError", "AbsoluteError", "Huber", "LogCosh", "PercentageError", "SquaredLogError", "Poisson"),
         *("BinaryCrossEntropy", "BinaryFocal", "Hinge", "HingeEmbedding", "SoftMargin", "CrossEntropy", "Focal"),
         *("KLDivergence", "CategoricalHinge", "CosineSimilarity", "Triplet", "Output"),
+        *("MeanSquaredError", "CategoricalCrossEntropy", "Objective"),
     ),
     "schedule": ("Constant", "Exponential", "InverseTime", "Piecewise", "Cosine", "Polynomial", "Warmup"),
 }

@@ -75,7 +75,7 @@ CAUSES = (
                 "MultiHeadAttention.bias",
                 "MultiHeadAttention.out_bias",
             ),
-            *("norm.scale", "norm.offset", "+Bias"),
+            *("norm.scale", "norm.offset"),
         ),
     ),
     # --- layers -------------------------------------------------------------------------------------------------
@@ -393,6 +393,7 @@ CAUSES = (
         meaning="gradient of clamp or relu6 exactly at the bound",
         edits=(
             *("Rectifier.slope_at_maximum", "Rectifier.slope_at_threshold", "ClippedLinear.slope_at_minimum"),
+            *("LeakyReLU.slope_at_maximum", "LeakyReLU.slope_at_threshold", "CategoricalHinge.slope_at_margin"),
             *("ClippedLinear.slope_at_maximum", "HardSwish.slope_at_minimum", "HardSwish.slope_at_maximum"),
             *("ELU.slope_at_zero", "LeakyReLU.slope_at_zero", "PReLU.slope_at_zero", "Absolute.slope_at_zero"),
             *("SoftShrink.slope_at_bound", "HardShrink.slope_at_bound", "AbsoluteError.slope_at_zero"),
@@ -409,7 +410,7 @@ CAUSES = (
     _G(
         id="detached-branch",
         meaning="stop_gradient or detach on one side",
-        edits=("+Detach", "gradient:zero", "gradient:less"),
+        edits=("+Detach", "gradient:zero"),
     ),
     _G(id="gradient-sign", meaning="a hand-written backward with the wrong sign", edits=("gradient:sign",)),
     _G(id="gradient-factor", meaning="a hand-written backward off by a constant factor", edits=("gradient:factor",)),
@@ -422,7 +423,7 @@ CAUSES = (
     _G(
         id="grad-accumulation",
         meaning="gradients accumulate over steps (missing zero_grad)",
-        edits=("Accumulation.cleared", "Accumulation.every", "gradient:piled"),
+        edits=("Accumulation.cleared", "Accumulation.every", "Rule.accumulation", "gradient:piled"),
     ),
     _G(
         id="gradient-accumulation-mean",

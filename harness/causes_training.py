@@ -81,16 +81,24 @@ CAUSES = (
         meaning="Keras clips probabilities at 1e-7, torch clamps the logarithm at -100",
         edits=(
             *("BinaryCrossEntropy.clip", "BinaryCrossEntropy.log_epsilon", "BinaryCrossEntropy.log_floor"),
+            *("BinaryCrossEntropy.denominator_floor", "BinaryCrossEntropy.clip_probability"),
+        ),
+        along=(
+            "BinaryCrossEntropy.fused",
+            "BinaryCrossEntropy.clip_probability",
+            "BinaryCrossEntropy.log_floor",
             "BinaryCrossEntropy.denominator_floor",
         ),
-        along=("BinaryCrossEntropy.log_floor", "BinaryCrossEntropy.denominator_floor"),
         source="Keras 3.15 backend/tensorflow/nn.py binary_crossentropy; torch 2.13 ATen/native/Loss.cpp",
     ),
     _L(
         id="crossentropy-clipping",
         meaning="Keras clips softmax probabilities at 1e-7",
-        edits=("CrossEntropy.clip", "CrossEntropy.renormalize", "CrossEntropy.log_epsilon"),
-        along=("CrossEntropy.renormalize",),
+        edits=(
+            *("CrossEntropy.clip", "CrossEntropy.renormalize", "CrossEntropy.log_epsilon"),
+            *("CategoricalCrossEntropy.clip_probability", "CategoricalCrossEntropy.renormalize"),
+        ),
+        along=("CrossEntropy.renormalize", "CategoricalCrossEntropy.renormalize", "CategoricalCrossEntropy.fused"),
         source="Keras 3.15 backend/tensorflow/nn.py categorical_crossentropy",
     ),
     _L(
@@ -157,7 +165,7 @@ CAUSES = (
                 "PercentageError.floor",
                 "SquaredLogError.floor",
                 "BinaryCrossEntropy.positive_weight",
-                "CrossEntropy.axis",
+                *("CrossEntropy.axis", "CategoricalHinge.zero_at_target", "CategoricalHinge.ties"),
             ),
         ),
     ),
@@ -295,12 +303,16 @@ CAUSES = (
     _U(
         id="sparse-gradient-square",
         meaning="rows that occur several times are squared one by one, not their sum",
-        edits=("gradient:rows",),
+        unproven="the order in which a framework adds up repeated rows of a gradient is no field of a Case",
         source="Keras 3.15 adaptive optimizers on IndexedSlices",
     ),
     # --- data ---------------------------------------------------------------------------------------------------
     _D(id="data-order", meaning="other batches per step", edits=("batches:order", "batches:columns")),
-    _D(id="batch-size", meaning="another batch size or a dropped last batch", edits=("batches:size",)),
+    _D(
+        id="batch-size",
+        meaning="another batch size or a dropped last batch",
+        unproven="no difference of two models: a comparison refuses sides that do not take as many examples",
+    ),
     # --- precision ----------------------------------------------------------------------------------------------
     Cause(
         id="float32-constant",

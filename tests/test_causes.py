@@ -111,18 +111,7 @@ def test_every_row_can_be_proven_or_says_why_not() -> None:
     assert [cause.id for cause in TABLE.values() if bool(cause.edits) == bool(cause.unproven)] == []
 
 
-UNMADE = {
-    "bias-missing": "+Bias: no reader makes a bias an op of its own",
-    "detached-branch": "gradient:less: no probe tells a branch that is stopped from another derivative",
-    "batch-size": "batches:size: batches that are not the same all get the id data-order",
-    "sparse-gradient-square": "gradient:rows: no probe looks at rows that occur several times",
-}
-"""Rows with a signature that nothing makes yet."""
-
-
-@pytest.mark.parametrize(
-    "id_", [pytest.param(id_, marks=pytest.mark.xfail(reason=UNMADE[id_])) if id_ in UNMADE else id_ for id_ in TABLE]
-)
+@pytest.mark.parametrize("id_", TABLE)
 def test_what_a_row_names_exists(id_: str) -> None:
     row = TABLE[id_]
     assert [signature for signature in (*row.edits, *row.along) if not exists(signature, id_)] == []

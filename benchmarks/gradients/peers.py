@@ -93,7 +93,7 @@ PEERS: dict[str, tuple[str, Callable[[Item], bool]]] = {
 """Name -> framework and check."""
 
 TOO_LARGE = 2_000
-"""Jacobians of more inputs than this are not asked for: n by n, and where its fast mode fails gradcheck runs the slow."""
+"""Jacobians of more inputs than this are not asked for, n by n; where gradcheck's fast mode fails it runs the slow one."""
 
 
 def fits(item: Item, peer: str) -> bool:

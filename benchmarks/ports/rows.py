@@ -207,6 +207,8 @@ def sloped(shared: bool, slopes: int = 6) -> Pair:
 
 
 MIDDLE, DENSE = "forward:middle forward:middle/* forward:middle.*", "forward:1 forward:1/*"
+POOLED = "forward:mean forward:top"  # maps of other sizes have nothing to be compared with
+SLOPES = "gradient:*prelu* gradient:middle* forward:middle"  # slopes of another shape neither: their effect, a step on
 
 PORTS = [
     clean("rows/image", partial(image, nn.ReLU(), layers.ReLU())),
@@ -250,26 +252,25 @@ PORTS = [
         "hard-sigmoid-slope",
         DENSE,
     ),
-    planted(
-        "rows/slope per element", partial(sloped, shared=False), "prelu-sharing", "gradient:*prelu* gradient:middle*"
-    ),
+    planted("rows/slope per element", partial(sloped, shared=False), "prelu-sharing", SLOPES, (0, 1)),
     planted(
         "rows/one slope or many",
         partial(sloped, shared=False, slopes=1),
         "prelu-sharing",
-        "gradient:*prelu* gradient:middle*",
+        SLOPES,
+        (0, 1),
     ),
     planted(
         "rows/ceiling",
         partial(image, nn.MaxPool2d(2, ceil_mode=True), layers.MaxPooling2D(2)),
         "pool-ceil-mode",
-        MIDDLE,
+        POOLED,
     ),
     planted(
         "rows/ceiling in torch",
         partial(refactored, nn.MaxPool2d(2), nn.MaxPool2d(2, ceil_mode=True)),
         "pool-ceil-mode",
-        MIDDLE,
+        POOLED,
     ),
     planted(
         "rows/antialias in JAX",
@@ -305,7 +306,7 @@ PORTS = [
         "rows/ceiling, turned",
         partial(turned, partial(image, nn.MaxPool2d(2, ceil_mode=True), layers.MaxPooling2D(2))),
         "pool-ceil-mode",
-        "forward:max_pooling* forward:middle*",
+        POOLED,
     ),
     planted("rows/all padding", partial(all_padding, empty=True), "attention-fully-masked-row", "forward:attn*"),
 ]
