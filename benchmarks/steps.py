@@ -25,9 +25,9 @@ from harness.case import PRECISIONS, Batching, Case, Precision
 from harness.cases import TUTORIAL
 from harness.convergence import Curve
 from harness.data import DATASETS
+from harness.folder import Recorder
 from harness.investigating import Job, pair_up, prepare
 from harness.pair import Pair
-from harness.folder import Recorder
 from harness.recording import tidy
 from harness.running import chunks, steps_per_epoch
 from harness.summary import Findings

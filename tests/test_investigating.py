@@ -15,9 +15,9 @@ import pytest
 import frameworks as registry
 from harness.case import Adam, CannotRun, HarnessError
 from harness.cases import CASES
+from harness.folder import SCHEMA
 from harness.investigating import investigate as _investigate
 from harness.report.frames import read_frame
-from harness.folder import SCHEMA
 from reference import optimizers, training
 
 TOY = CASES["toy-animals"]

@@ -93,7 +93,7 @@ PEERS: dict[str, tuple[str, Callable[[Item], bool]]] = {
 """Name -> framework and check."""
 
 TOO_LARGE = 2_000
-"""Jacobians of more inputs than this are not asked for, n by n; where gradcheck's fast mode fails it runs the slow one."""
+"""Jacobians of more inputs than this are not asked for: n by n, and gradcheck's fast mode falls back on them."""
 
 
 def fits(item: Item, peer: str) -> bool:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 LEAST = 1.0
 """Seconds that every call has."""
 
