@@ -35,9 +35,10 @@ def main() -> None:
     clocks = Clocks()
     with clocks.running("importing frameworks"):
         import frameworks
-        from harness import cli
+        from harness.cli import main as command
+        from harness.commanding import import_quietly
 
-        cli._import_quietly(frameworks.installed())
+        import_quietly(frameworks.installed())
     with clocks.running("importing the rest"):
         import harness.investigating  # noqa: F401
         from harness.running import Chunk, Rows, Side
@@ -54,7 +55,7 @@ def main() -> None:
 
     try:
         with clocks.around(PARTS), patch.object(Side, "advance", advance_by_the_clock), clocks.running("the rest"):
-            cli.main()
+            command()
     finally:  # the command exits by itself
         _ = Path(file).write_text(json.dumps(clocks.seconds), encoding="utf-8")
 

@@ -39,7 +39,7 @@ class Finding:
         said = f"cause {self.status}: {self.id}{also}: {self.edit}" if self.id else f"cause unknown: {self.edit}"
         if self.after64 is not None:
             said += f"; float64 differs by {self.before64:.2g}, with this edit by {self.after64:.2g}"
-        names = dict(zip(("reference", "candidate"), sides, strict=True))
+        names: dict[str, str] = dict(zip(("reference", "candidate"), sides, strict=True))
         advice = [f"{what} in {names[side]}" for side, what in self.advice.items() if what]
         return [said, *([f"  write {', or '.join(advice)}"] if advice else [])]
 

@@ -29,11 +29,12 @@ def port(
 ) -> Any:
     """Linear, something, Linear: with the weights copied, trained for three steps on both sides."""
     _ = torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(6, 8), middle, nn.Linear(8, 3))
+    first, last = nn.Linear(6, 8), nn.Linear(8, 3)
+    net = nn.Sequential(first, middle, last)
     model = keras.Sequential(
         [keras.Input((6,)), keras.layers.Dense(8, name="a"), keras_middle, keras.layers.Dense(3, name="b")]
     )
-    for layer, linear in ((model.layers[0], net[0]), (model.layers[2], net[2])):
+    for layer, linear in ((model.layers[0], first), (model.layers[2], last)):
         layer.set_weights([linear.weight.detach().numpy().T, linear.bias.detach().numpy()])
     model.compile(keras_optimizer or keras.optimizers.SGD(0.05), keras_loss)
     side = harness.side(net, loss=loss or nn.MSELoss(), optimizer=optimizer(net.parameters(), lr=0.05), **how)
