@@ -141,6 +141,7 @@ def test_a_layer_named_input_keeps_its_name() -> None:
 
 
 def test_a_functional_models_own_operations_are_shown_under_their_names() -> None:
+    keras.backend.clear_session()  # Keras numbers the operations of all models together
     x = keras.Input((4,))
     h = ops.gelu(layers.Dense(4, name="first")(x)) * 2
     model = keras.Model(x, layers.Dense(4, name="last")(ops.concatenate([h, ops.tanh(h)], axis=-1)))
