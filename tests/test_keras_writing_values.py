@@ -32,10 +32,12 @@ MASK = np.array([True, True, False, True, False, True])
 
 @pytest.fixture(autouse=True)
 def float64() -> Iterator[None]:
-    before = keras.config.floatx()
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(policy)
 
 
 SQUARED = terms.SquaredError(half=False)
