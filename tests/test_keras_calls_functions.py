@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -203,7 +204,7 @@ def test_every_activation_of_a_model_has_its_call_and_the_state_stays() -> None:
     assert not calls["drop/input"].ops
     assert calls["drop/input"].inputs
     assert [type(op).__name__ for op in calls["last/input"].ops] == ["Scale", "Scale"]
-    assert calls["last"].ops == (GELU(form="erf", scale=1 / np.sqrt(2), cubic=0.0),)
+    assert calls["last"].ops == (GELU(form="erf", scale=math.sqrt(0.5), cubic=0.0),)
     assert calls["norm"].names == (("norm/gamma", "norm/beta", "norm/moving_mean", "norm/moving_variance"),)
 
 
