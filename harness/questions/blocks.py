@@ -175,7 +175,9 @@ def only_there(calls: Calls, block: Block) -> Parts:
     call = calls[side].get(block.candidate if side else block.reference)
     if call is None or len(call.ops) != 1 or len(call.inputs) != 1 or not reproduced(call):
         return ()
-    readers = [of.ops[0] for of in calls[side].values() if of.ops and any(_equal(x, call.output) for x in of.inputs)]
+    readers = [
+        of.ops[0] for of in calls[side].values() if of.ops and any(np.array_equal(x, call.output) for x in of.inputs)
+    ]
     return (call.ops[0], *readers[:1])
 
 
@@ -187,7 +189,3 @@ def reproduced(call: Call) -> bool:
         return False
     limit = REPRODUCED * float(np.abs(call.output).max(initial=0.0))
     return made.shape == call.output.shape and float(np.abs(made - call.output).max(initial=0.0)) <= limit
-
-
-def _equal(one: np.ndarray, other: np.ndarray) -> bool:
-    return one.shape == other.shape and bool(np.array_equal(one, other))

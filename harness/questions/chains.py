@@ -100,11 +100,7 @@ def _read_by(calls: Mapping[str, Call], chain: Chain) -> str | None:
     if len(chain.inputs) != 1:
         return None
     earlier = [name for name in calls if name not in chain.blocks]
-    return next((name for name in reversed(earlier) if _equal(calls[name].output, chain.inputs[0])), None)
-
-
-def _equal(one: np.ndarray, other: np.ndarray) -> bool:
-    return one.shape == other.shape and bool(np.array_equal(one, other))
+    return next((name for name in reversed(earlier) if np.array_equal(calls[name].output, chain.inputs[0])), None)
 
 
 def beside(one: Chain, other: Chain) -> tuple[Parts, Parts]:

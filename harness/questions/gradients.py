@@ -114,7 +114,7 @@ def _of_activation(moment: Moment, i: int, calls: Calls, side: int, seen: Seen, 
     other = next(chains(calls[1], seen.partners.get(readers[0], "")), None)
     if one is None:
         return None
-    position = next(k for k, array in enumerate(one.inputs) if _equal(array, own.output))
+    position = next(k for k, array in enumerate(one.inputs) if np.array_equal(array, own.output))
 
     def read(found: Backward) -> np.ndarray | None:
         return found[0][position]
@@ -157,11 +157,7 @@ def _question(
 
 
 def _reads(call: Call, output: np.ndarray) -> bool:
-    return bool(call.ops) and any(_equal(array, output) for array in call.inputs)
-
-
-def _equal(one: np.ndarray, other: np.ndarray) -> bool:
-    return one.shape == other.shape and bool(np.array_equal(one, other))
+    return bool(call.ops) and any(np.array_equal(array, output) for array in call.inputs)
 
 
 def _axes(own: np.ndarray, canonical: np.ndarray) -> tuple[int, ...] | None:
@@ -169,5 +165,6 @@ def _axes(own: np.ndarray, canonical: np.ndarray) -> tuple[int, ...] | None:
     if own.ndim != canonical.ndim:
         return None
     return next(
-        (axes for axes in itertools.permutations(range(own.ndim)) if _equal(own.transpose(axes), canonical)), None
+        (axes for axes in itertools.permutations(range(own.ndim)) if np.array_equal(own.transpose(axes), canonical)),
+        None,
     )
