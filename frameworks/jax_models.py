@@ -24,12 +24,11 @@ from frameworks.jaxpr_recording import Program, evaluate, program_of, tap, wide_
 from frameworks.optax_state import Updater
 from harness.calls import Call
 from harness.case import HarnessError, Precision
-from harness.recipe import Batch, Forced, Recipe, Record, State
+from harness.recipe import PILED, Batch, Forced, Recipe, Record, State
 from harness.rules import Optimizer
 
 Arrays = Mapping[str, Any]
 
-PILED = "gradient"
 """The slot of gradients that add up over several steps: they are part of what a step starts from."""
 
 
@@ -88,7 +87,9 @@ class JaxModel:
             trained = {name: self.values[name] for name in self.trained}
             self.piled = {name: jnp.zeros_like(value) for name, value in trained.items()} if self.piles_up else {}
             with _blaming("the optimizer", precision):
-                self.updater = Updater(recipe.optimizer, self.tree, trained) if updates else None
+                self.updater = Updater(recipe.optimizer, self.tree, trained, precision) if updates else None
+        if self.piles_up and self.updater is not None and self.updater.gathering is not None:
+            raise HarnessError("gradients add up twice, in the side (accumulate) and in optax.MultiSteps; choose one")
 
     def rule(self) -> None:
         """optax's transformations are closures: they do not say what they are."""
@@ -124,6 +125,7 @@ class JaxModel:
                 gradients = {name: self.piled[name] + gradient for name, gradient in gradients.items()}
             after = None
             if self.updater is not None:
+                gradients = self.updater.piled(gradients, batch.step)
                 given = forced.gradients.items()
                 placed = {name: jnp.asarray(value, _fitting(gradients, name, value).dtype) for name, value in given}
                 after = self._stepped(self.updater, gradients | placed, batch.step)
@@ -266,8 +268,9 @@ class JaxModel:
             with _blaming("after_backward", self.precision):
                 tree = self.recipe.after_backward(tree)
         with _blaming("the optimizer", self.precision):
-            self.values |= updater.update(tree, {name: self.values[name] for name in self.trained})
-        return self.state()
+            new, updates = updater.update(tree, {name: self.values[name] for name in self.trained}, step)
+        self.values |= new
+        return self.state() if updates else None
 
     # --- in and out ---------------------------------------------------------------------------------------------
 

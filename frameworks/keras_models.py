@@ -15,7 +15,7 @@ from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_
 from frameworks.keras_calls import calls_of
 from frameworks.keras_copies import Copy, plain, seen
 from frameworks.keras_objectives import read_compiled
-from frameworks.keras_optimizers import Slots, rule_of, typed_rate
+from frameworks.keras_optimizers import Slots, piled, rule_of, typed_rate
 from frameworks.keras_penalties import read_penalty
 from frameworks.keras_recording import Names, Recorder, Tensor
 from frameworks.keras_rules import read_rule
@@ -122,13 +122,14 @@ class WatchedKeras:
             shown = self._shown(batch, None, forced)
             if shown["loss"] is None or self._inference:
                 return _record(shown, self._gradients([]), None)
-            piled = self._pile(shown["gradients"], batch.step)
-            record = _record(shown, self._gradients(piled), None)
-            updates = self._optimizer is not None and (batch.step + 1) % self._recipe.accumulate == 0
-            if not updates:
-                return record
-            self._apply_now(self._replaced(piled, forced))
-            return replace(record, after=self._state())
+            gathered = self._pile(shown["gradients"], batch.step)
+            if self._slots is None or (batch.step + 1) % self._recipe.accumulate:
+                return _record(shown, self._gradients(gathered), None)
+            updates = self._slots.begin(batch.step)
+            gathered = piled(self._optimizer, gathered, self._trained)
+            record = _record(shown, self._gradients(gathered), None)
+            self._apply_now(self._replaced(gathered, forced))
+            return replace(record, after=self._state()) if updates else record
 
     def pull_back(self, batch: Batch, cotangents: _Arrays, forced: Forced | None = None) -> Record:
         """Forward, and the product of the outputs' Jacobian with their cotangents; the state stays as it is."""
@@ -182,6 +183,11 @@ class WatchedKeras:
             if not optimizer.built:
                 optimizer.build(model.trainable_variables)
             typed_rate(optimizer)
+            if optimizer.gradient_accumulation_steps and (self._recipe.accumulate > 1 or not self._recipe.zero_grad):
+                raise HarnessError(
+                    f"gradients add up twice, in the side (accumulate, zero_grad) and in Keras's {optimizer.name} "
+                    "(gradient_accumulation_steps); choose one"
+                )
         return optimizer
 
     def _state(self) -> State:
@@ -372,6 +378,7 @@ class WatchedKeras:
             def apply_shown(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
                 variables = list(trainable_variables or optimizer._trainable_variables)
                 own = [names.get(id(variable), "") for variable in variables]
+                grads = piled(optimizer, grads, variables)
                 gradients.update(zip(own, grads, strict=True))
                 pairs = zip(variables, own, grads, strict=True)
                 given = [tf.cast(forced.gradients[n], v.dtype) if n in forced.gradients else g for v, n, g in pairs]
@@ -385,6 +392,8 @@ class WatchedKeras:
         weights = self._weights(batch)
         extra = () if weights is None or body != self._fit_step else (weights,)
         (arranged,) = _structured(self._model, x)[:1]
+        if self._slots is not None:
+            _ = self._slots.begin(batch.step)
         with recorder.calls(), _applied(watched):
             loss = body(arranged, y[0] if len(y) == 1 else y or None, *extra)
         shown = {

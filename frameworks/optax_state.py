@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +14,12 @@ import optax
 from jax.tree_util import GetAttrKey, tree_flatten_with_path, tree_leaves, tree_unflatten
 
 from frameworks.jax_trees import Path, Tree, is_float, plain
-from harness.recipe import State
+from harness.case import Precision
+from harness.recipe import PILED, State
 
 SLOTS = {
     **{"trace": "velocity", "sum_of_squares": "accumulator", "mu": "m", "nu": "v", "nu_max": "v_max"},
-    **{"e_g": "mean_square", "e_x": "mean_square_step"},
+    **{"e_g": "mean_square", "e_x": "mean_square_step", "acc_grads": PILED},
 }
 """optax's fields (optax 0.2.8, optax/_src/transform.py) by the slots that `harness.recipe.State` names."""
 
@@ -26,15 +28,18 @@ class Updater:
     """optax's transformation with a fresh state for the given parameters; one compiled update.
 
     A State has no place for optax's other numbers (rates, flags): they are kept for each count that was met.
+    `MultiSteps` gets the sum of all passes so far instead of the last one, and is counted by its updates.
     """
 
-    def __init__(self, optimizer: Any, tree: Tree, trained: Mapping[str, Any]) -> None:
-        self.optimizer, self.tree = optimizer, tree
-        fresh = optimizer.init(tree.only(trained))
+    def __init__(self, optimizer: Any, tree: Tree, trained: Mapping[str, Any], precision: Precision) -> None:
+        self.gathering = _gathering(optimizer, precision)
+        self.optimizer, self.tree = self.gathering or optimizer, tree
+        fresh = self.optimizer.init(tree.only(trained))
         flat, self.structure = tree_flatten_with_path(fresh)
         self.paths, self.leaves = [path for path, _ in flat], [_wide_count(leaf) for _, leaf in flat]
         self.places = slot_places(fresh, tree, list(trained))
         self.numbers: dict[int, list[Any]] = {}
+        self.passes: dict[int, Any] = {}
         self.count = 0
         self._keep_numbers()
         self.compiled = jax.jit(self._update)
@@ -59,12 +64,35 @@ class Updater:
                 self.leaves[i] = jnp.array(state.count, leaf.dtype)
         self.count = state.count
 
-    def update(self, gradients: Any, trained: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The trained parameters, updated with a pytree of gradients."""
+    def piled(self, gradients: Mapping[str, Any], step: int) -> Mapping[str, Any]:
+        """The gradients of a step's pass with those that `MultiSteps` holds back, taken out of it: of their sum it
+        computes the same (optax 0.2.8, optax/transforms/_accumulation.py, MultiSteps.update)."""
+        if self.gathering is None:
+            return gradients
+        at = self._number("mini_step")
+        self.leaves[at] = self.passes.setdefault(step, self.leaves[at])
+        passes = self.leaves[at] if self.gathering._use_grad_mean else 1
+        sums = dict(gradients)
+        for i, place in enumerate(self.places):
+            if place and place[0] == PILED:
+                sums[place[1]] = gradients[place[1]] + (self.leaves[i] * passes).astype(gradients[place[1]].dtype)
+                self.leaves[i] = jnp.zeros_like(self.leaves[i])
+        return sums
+
+    def update(self, gradients: Any, trained: Mapping[str, Any], step: int) -> tuple[Mapping[str, Any], bool]:
+        """The trained parameters behind a step's pytree of gradients, and whether that was an update."""
+        before = self.count
         after, self.leaves = self.compiled(gradients, self.leaves, trained)
         self.count += 1
+        if self.gathering is not None:
+            self.count = int(self.leaves[self._number("gradient_step")])
+            _ = self.passes.setdefault(step + 1, self.leaves[self._number("mini_step")])
         self._keep_numbers()
-        return after
+        return after, self.count > before
+
+    def _number(self, field: str) -> int:
+        """Where a field of the outermost state is."""
+        return self.paths.index((GetAttrKey(field),))
 
     def _update(self, gradients: Any, leaves: list[Any], trained: Mapping[str, Any]) -> tuple[Any, list[Any]]:
         params, state = self.tree.only(trained), tree_unflatten(self.structure, leaves)
@@ -95,6 +123,17 @@ def slot_places(state: Any, tree: Tree, trained: Sequence[str]) -> list[tuple[st
             place = (slot if counts[slot, name] == 1 else f"{slot}#{counts[slot, name]}", name)
         places.append(place)
     return places
+
+
+def _gathering(optimizer: Any, precision: Precision) -> optax.MultiSteps | None:
+    """The `MultiSteps` that an optimizer is, or was made by; in a float64 run with sums in float64 (its own default is
+    float32)."""
+    owner = getattr(optimizer.update, "__self__", None)
+    if not isinstance(owner, optax.MultiSteps):
+        return None
+    own: Any = copy.copy(owner)
+    own._accumulator_dtype = np.dtype(precision) if precision == "float64" else own._accumulator_dtype
+    return own
 
 
 def _wide_count(leaf: Any) -> Any:

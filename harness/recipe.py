@@ -70,6 +70,10 @@ class Parameter:
     dtype: str = "float32"
 
 
+PILED = "gradient"
+"""The slot that holds the sum of the gradients that no update has used yet."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """All that a step starts from: parameters and buffers by name; slots by canonical name, then by parameter;
@@ -78,7 +82,8 @@ class State:
     Canonical slots: velocity (SGD, RMSprop: of gradients, torch's sign), accumulator (Adagrad), mean_square (RMSprop,
     Adadelta), mean (centered RMSprop), mean_square_step (Adadelta), m, v (Adam and kin), v_max (AMSGrad), u (Adamax),
     as `harness.rules` names them; another optimizer's go by their own names.
-    gradient: what has piled up before the step.
+    gradient: the sum of what no update has used yet, by an optimizer that accumulates itself (Keras's
+    gradient_accumulation_steps, optax.MultiSteps) or in JAX.
     """
 
     values: Mapping[str, np.ndarray]
@@ -121,8 +126,9 @@ class Record:
     activations: every block's output by name, in the order of computation: a layer's first call by the layer's path,
     later calls `path#2`, ...; a function's output `path/function` below the layer that called it (`relu` at the top).
     outputs: the names of the model's outputs among them. loss: () or None. cotangents: dL/d(activation) by the same
-    names (what no gradient reaches is left out). gradients: by parameter, before clipping; None where the framework
-    has none. after: the state behind the step; None where no update was made.
+    names (what no gradient reaches is left out). gradients: by parameter, summed over the passes since the last update,
+    neither averaged nor clipped; None where the framework has none. after: the state behind the step; None where no
+    update was made.
     """
 
     activations: Mapping[str, np.ndarray]

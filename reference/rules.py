@@ -61,12 +61,13 @@ def updated_all(
 ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
     """All parameters behind update t, and their slots by slot, then by parameter, as `harness.recipe.State` has them.
 
-    epoch: from 0. gradients: accumulated, not yet clipped. What is not trained stays, and does not count in the norm.
+    epoch: from 0. gradients: `piled`, not yet averaged or clipped. What is not trained stays, and does not count in the
+    norm.
     leaked: see `update_rule`; "learning_rate" is the schedule's.
     """
-    counted = {"update": t - 1, "pass": t * rule.accumulation.every - 1, "epoch": epoch}[rule.schedule_every]
-    lr = rate(rule.schedule, rule.optimizer.learning_rate, rule.first_position + counted)
-    trained = {name: g for name, g in gradients.items() if in_scope(rule.trained, name, values[name])}
+    lr = rate_of(rule, t, epoch)
+    share = 1 / rule.accumulation.every if rule.accumulation.combine == "mean" else 1
+    trained = {name: g * share for name, g in gradients.items() if in_scope(rule.trained, name, values[name])}
     trained = trained if rule.clipping is None else clipped_gradients(rule.clipping, trained)
     after, moved = dict(values), {slot: dict(owned) for slot, owned in slots.items()}
     for name, g in trained.items():
@@ -78,6 +79,12 @@ def updated_all(
         for slot, value in own.items():
             moved[slot][name] = value
     return after, moved
+
+
+def rate_of(rule: Rule, t: int, epoch: int) -> float:
+    """The schedule's rate at update t, in an epoch from 0."""
+    counted = {"update": t - 1, "pass": t * rule.accumulation.every - 1, "epoch": epoch}[rule.schedule_every]
+    return rate(rule.schedule, rule.optimizer.learning_rate, rule.first_position + counted)
 
 
 def clipped_gradients(clipping: Clipping, gradients: Mapping[str, Array]) -> dict[str, Array]:
@@ -93,8 +100,7 @@ def clipped_gradients(clipping: Clipping, gradients: Mapping[str, Array]) -> dic
     return {name: g * (limit / bounded[name]) if bounded[name] else g for name, g in gradients.items()}
 
 
-def accumulated(accumulation: Accumulation, passes: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """The gradients that an update sees, after all backward passes so far, of which `every` belong to each update."""
+def piled(accumulation: Accumulation, passes: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """The sum of the gradients that an update sees, after all backward passes so far, of which `every` belong to it."""
     counted = passes[-accumulation.every :] if accumulation.cleared else passes
-    share = 1 / accumulation.every if accumulation.combine == "mean" else 1
-    return {name: sum((g[name] for g in counted[1:]), counted[0][name]) * share for name in counted[0]}
+    return {name: sum((g[name] for g in counted[1:]), counted[0][name]) for name in counted[0]}

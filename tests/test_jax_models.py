@@ -382,7 +382,6 @@ TRANSFORMATIONS = {
     "adagrad": (lambda: optax.adagrad(0.1), {"accumulator"}),
     "clipped": (lambda: optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(0.1)), {"m", "v"}),
     "injected": (lambda: optax.inject_hyperparams(optax.adam)(optax.linear_schedule(0.1, 0, 4)), {"m", "v"}),
-    "averaged": (lambda: optax.MultiSteps(optax.sgd(0.1, 0.9), 2, accumulator_dtype=None), {"velocity", "acc_grads"}),
 }
 
 
@@ -484,6 +483,47 @@ def test_a_masked_optimizer_has_slots_of_its_own_parameters_only() -> None:
         "hidden/w",
         "hidden/b",
     }
+
+
+GATHERED = {
+    "averaged": lambda rule: optax.MultiSteps(rule, 3),
+    "summed": lambda rule: optax.MultiSteps(rule, 3, use_grad_mean=False),
+    "as a transformation": lambda rule: optax.MultiSteps(rule, 3).gradient_transformation(),
+}
+
+
+@pytest.mark.parametrize("name", GATHERED)
+def test_what_optax_gathers_is_shown_summed_and_counted_by_updates(name: str) -> None:
+    plain = train(watch(recipe(optimizer=optax.sgd(0.0))), 0, 1)[0].gradients["out/w"]
+    assert plain is not None
+    model = watch(recipe(optimizer=GATHERED[name](optax.sgd(0.1, 0.9))))
+    start, records, states = model.state(), [], []
+    for t in range(7):
+        states.append(model.state())
+        records.append(model.step(batch("float64", step=t)))
+    assert [record.after is None for record in records] == [True, True, False, True, True, False, True]
+    assert [state.count for state in states] == [0, 0, 0, 1, 1, 1, 2]
+    for passes, record in enumerate(records[:3], start=1):
+        assert_same(record.gradients["out/w"], passes * plain)
+    share = 1 if name == "summed" else 3
+    assert records[2].after is not None
+    assert_same(records[2].after.values["out/w"], start.values["out/w"] - 0.1 * 3 * plain / share)
+
+    for t in (4, 1, 5, 2):  # taken again, out of order
+        model.load(states[t])
+        again = model.step(batch("float64", step=t))
+        assert_all_same(again.gradients, records[t].gradients)
+        assert (again.after is None) == (records[t].after is None)
+    forced = Forced(gradients={"out/w": 7 * plain})
+    model.load(states[2])
+    after = model.step(batch("float64", step=2), forced).after
+    assert after is not None
+    assert_same(after.values["out/w"], start.values["out/w"] - 0.1 * 7 * plain / share)
+
+
+def test_gradients_do_not_add_up_twice() -> None:
+    with pytest.raises(HarnessError, match=r"twice.*optax\.MultiSteps; choose one"):
+        _ = watch(recipe(optimizer=optax.MultiSteps(optax.sgd(0.1), 2), accumulate=2))
 
 
 def test_gradients_add_up_until_the_update() -> None:

@@ -511,6 +511,31 @@ def test_clipping_is_behind_the_gradients() -> None:
     assert worst(moved, record.gradients["last/kernel"] * 1e-3 / norm) < 1e-9
 
 
+def test_what_the_optimizer_accumulates_is_shown_summed_and_counted_by_updates() -> None:
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=3)
+    watched = adapter.watch(Recipe(model=built(mlp), optimizer=optimizer), "float64", False)
+    start, records, states = watched.state(), [], []
+    for step in range(7):
+        states.append(watched.state())
+        records.append(watched.step(batch_of(mlp, "float64", step)))
+    assert [record.after is None for record in records] == [True, True, False, True, True, False, True]
+    assert [state.count for state in states] == [0, 0, 0, 1, 1, 1, 2]
+    plain = records[0].gradients["last/bias"]
+    assert worst(records[1].gradients["last/bias"], 2 * plain) < 1e-13
+    assert worst(records[2].gradients["last/bias"], 3 * plain) < 1e-13
+    assert worst(start.values["last/bias"] - records[2].after.values["last/bias"], 0.1 * plain) < 1e-13
+    for step in (4, 1, 5, 2):  # taken again, out of order
+        watched.load(states[step])
+        again = watched.step(batch_of(mlp, "float64", step))
+        np.testing.assert_array_equal(again.gradients["last/bias"], records[step].gradients["last/bias"])
+        assert (again.after is None) == (records[step].after is None)
+    watched.load(states[2])
+    after = watched.step(batch_of(mlp, "float64", 2), Forced(gradients={"last/bias": 6 * plain})).after
+    assert worst(start.values["last/bias"] - after.values["last/bias"], 0.2 * plain) < 1e-13
+    with pytest.raises(HarnessError, match=r"twice.*gradient_accumulation_steps.*choose one"):
+        _ = adapter.watch(Recipe(model=built(mlp), optimizer=optimizer, accumulate=3), "float64", False)
+
+
 def test_schedules_and_accumulation() -> None:
     plain = {"model": built(mlp), "optimizer": keras.optimizers.SGD(1.0)}
     watched = adapter.watch(Recipe(**plain, schedule=lambda count: 0.5**count), "float64", False)

@@ -11,7 +11,7 @@ import pytest
 from harness.recipe import Recipe
 from harness.rules import slot_names
 from reference.rates import rate
-from reference.rules import accumulated, initial_slots, updated, updated_all
+from reference.rules import initial_slots, piled, updated, updated_all
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
@@ -168,7 +168,7 @@ def test_a_rule_as_read_updates_as_kerass(clipping: str | None, every: int | Non
         own_step(optimizer, held, gradients)
         if i % rule.accumulation.every == 0:
             updates += 1
-            seen = accumulated(rule.accumulation, GRADIENTS[:i])
+            seen = piled(rule.accumulation, GRADIENTS[:i])
             values, slots = updated_all(rule, updates, 0, values, seen, slots)
         assert all(deviation(values[name], held[name].numpy()) < 1e-13 for name in held)
 

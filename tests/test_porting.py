@@ -287,20 +287,55 @@ def test_the_answer_prints_and_is_a_page(tmp_path: Any) -> None:
     assert "forward:3" in result._repr_html_() or "3:" in result._repr_html_()
 
 
-def test_across_frameworks() -> None:
+def port(activation: str = "tanh", rate: float = 0.05, **how: Any) -> Any:
     if "keras" not in registry.installed():
         pytest.skip(registry.pip_line("keras"))
     import keras
 
-    def port(activation: str = "tanh") -> Any:
-        dense = keras.layers.Dense
-        model = keras.Sequential([keras.Input((8,)), dense(12, "relu"), dense(12, activation), dense(3)])
-        model.set_weights([p.detach().numpy().T for p in network().parameters()])
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(0.05), loss)
-        return model
+    dense = keras.layers.Dense
+    model = keras.Sequential([keras.Input((8,)), dense(12, "relu"), dense(12, activation), dense(3)])
+    model.set_weights([p.detach().numpy().T for p in network().parameters()])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(rate, momentum=how.pop("momentum", 0.0), **how), loss)
+    return model
 
+
+def test_across_frameworks() -> None:
     assert compared(trained(network()), port()).verdict == "rounding"
     result = compared(trained(network()), port("sigmoid"))
     assert result.first is not None
     assert result.first.place == "forward:3"
+
+
+def gathered(rate: float) -> Any:
+    if "jax" not in registry.installed():
+        pytest.skip(registry.pip_line("jax"))
+    import jax.numpy as jnp
+    import optax
+
+    layers = [layer for layer in network() if list(layer.parameters())]
+    of = lambda tensor: jnp.array(tensor.detach().numpy().T)  # noqa: E731
+    params = [{"w": of(layer.weight), "b": of(layer.bias)} for layer in layers]
+
+    def apply(params: Any, x: Any) -> Any:
+        first, second, last = params
+        x = jnp.maximum(x @ first["w"] + first["b"], 0)
+        return jnp.tanh(x @ second["w"] + second["b"]) @ last["w"] + last["b"]
+
+    loss = lambda output, y: optax.softmax_cross_entropy_with_integer_labels(output, y).mean()  # noqa: E731
+    return harness.side(apply, params=params, loss=loss, optimizer=optax.MultiSteps(optax.sgd(rate, 0.9), 2))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("other", ["keras", "jax"])
+def test_gradients_accumulate_in_the_loop_or_in_the_optimizer(other: str, order: tuple[int, int]) -> None:
+    def pair(rate: float) -> list[Any]:
+        """Keras and optax average the two passes that torch sums."""
+        theirs = port(rate=rate, momentum=0.9, gradient_accumulation_steps=2) if other == "keras" else gathered(rate)
+        both = trained(network(), lr=0.05, momentum=0.9, accumulate=2), theirs
+        return [both[i] for i in order]
+
+    assert compared(*pair(0.1), steps=5).verdict == "rounding"
+    result = compared(*pair(0.100001), steps=5)
+    assert result.first is not None
+    assert (result.first.place.partition(":")[0], result.first.step) == ("update", 1)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.recipe import Recipe
 from reference.rates import rate
-from reference.rules import accumulated, clipped_gradients, initial_slots, updated, updated_all
+from reference.rules import clipped_gradients, initial_slots, piled, updated, updated_all
 
 torch = pytest.importorskip("torch")
 from torch import optim  # noqa: E402 (what comes before may skip the whole file)
@@ -200,7 +200,7 @@ def test_gradients_pile_up_as_in_torch(every: int) -> None:
         Recipe(model=None, optimizer=optim.SGD(held.values(), lr=0.1), accumulate=every, zero_grad=False), {}
     )
     assert rule is not None
-    found = accumulated(rule.accumulation, GRADIENTS[: 2 * every])
+    found = piled(rule.accumulation, GRADIENTS[: 2 * every])
     assert all(close(found[name], tensor.grad.numpy()) for name, tensor in held.items())
 
 

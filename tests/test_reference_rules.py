@@ -37,7 +37,7 @@ from harness.schedules import Constant, Cosine, Exponential, InverseTime, Piecew
 from reference.optimizers import initial_slots as case_slots
 from reference.optimizers import update_rule as case_rule
 from reference.rates import rate
-from reference.rules import accumulated, clipped_gradients, initial_slots, possible_leaks, updated, updated_all
+from reference.rules import clipped_gradients, initial_slots, piled, possible_leaks, updated, updated_all
 
 Array = np.ndarray
 STEPS = 8
@@ -261,11 +261,8 @@ def test_clipping_by_value_and_of_nothing() -> None:
 
 def test_accumulation() -> None:
     passes = [{"W": np.array([float(k)])} for k in (1, 2, 4, 8)]
-    found = {
-        (combine, cleared): accumulated(Accumulation(every=2, combine=combine, cleared=cleared), passes)["W"].item()
-        for combine, cleared in product(("sum", "mean"), (True, False))
-    }
-    assert found == {("sum", True): 12, ("mean", True): 6, ("sum", False): 15, ("mean", False): 7.5}
+    ways = [Accumulation(every=2, combine="sum", cleared=cleared) for cleared in (True, False)]
+    assert [piled(way, passes)["W"].item() for way in ways] == [12, 15]
 
 
 RULE = Rule(
@@ -285,6 +282,7 @@ RULE = Rule(
     [
         # the third update in the second epoch, from W = b = 2 with g = 1: r (g + 0.5 * 2)
         ({}, 0.3 * 2, 0.3 * 2),
+        ({"accumulation": Accumulation(every=2, combine="mean", cleared=True)}, 0.3 * 1.5, 0.3 * 1.5),
         ({"schedule_every": "epoch"}, 0.2 * 2, 0.2 * 2),
         ({"schedule_every": "pass"}, 0.6 * 2, 0.6 * 2),
         ({"first_position": 0}, 0.2 * 2, 0.2 * 2),
