@@ -37,10 +37,10 @@ class Slots:
         names = {id(variable): name for name, variable in variables.items()}
         trained = [names.get(id(variable), "") for variable in optimizer._trainable_variables]
         kind = type(optimizer).__name__
-        names = {"_accumulated_gradients": PILED, **_CANONICAL.get(kind, {})}
+        canonical = {"_accumulated_gradients": PILED, **_CANONICAL.get(kind, {})}
         self._slots: dict[str, dict[str, Any]] = {}
         for attribute, value in vars(optimizer).items():
-            slot = names.get(attribute, attribute.strip("_"))
+            slot = canonical.get(attribute, attribute.strip("_"))
             if attribute in ("_variables", "_trainable_variables", "_iterations", "_learning_rate"):
                 continue
             if isinstance(value, keras.Variable):
