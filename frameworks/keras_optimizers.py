@@ -40,7 +40,7 @@ class Slots:
         canonical = {"_accumulated_gradients": PILED, **_CANONICAL.get(kind, {})}
         self._slots: dict[str, dict[str, Any]] = {}
         for attribute, value in vars(optimizer).items():
-            slot = canonical.get(attribute, attribute.strip("_"))
+            slot: str = canonical.get(attribute) or attribute.strip("_")
             if attribute in ("_variables", "_trainable_variables", "_iterations", "_learning_rate"):
                 continue
             if isinstance(value, keras.Variable):
