@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from harness.case import NATIVE
+from harness.fitting import fitted
 
 Part = Any
 """A frozen dataclass that the reference computes: an op, a loss, an optimizer, a clipping; None: nothing there."""
@@ -115,30 +116,77 @@ def smallest(puzzle: Puzzle, parts: Parts, edits: Sequence[Edit]) -> list[tuple[
 
 def searched(puzzle: Puzzle, parts: Parts, alternatives: Alternatives) -> list[tuple[Edit, ...]]:
     """The smallest sets of edits that fit, where nothing is known of the other side: each choice is tried, each number
-    solved for; then two at once, of which one is a choice, for a while."""
+    solved for; then, for a while, two numbers at once, or a choice and a number."""
     choices = [*_choices(parts), *_replacements(parts, alternatives)]
     end = time.monotonic() + PATIENCE
     fits: list[tuple[Edit, ...]] = [(edit,) for edit in choices if apart(puzzle, edited(parts, (edit,))) <= 1]
     fits += [(edit,) for edit in _solved(puzzle, parts)]
     if fits:
         return fits
-    for choice in choices:
-        if time.monotonic() > end:
-            break
-        chosen = edited(parts, (choice,))
-        for number in _solved(puzzle, chosen):
-            if choice.field == "" and number.position == choice.position:
-                whole = edited(chosen, (number,))[choice.position]
-                fits.append((dataclasses.replace(choice, after=whole),))
-            elif (number.position, number.field) != (choice.position, choice.field):
-                fits.append((choice, number))
-    return fits
+    pairs = (_fit(puzzle, parts, pair) for pair in itertools.combinations(_acting(puzzle, parts), 2))
+    beside = (found for choice in choices for found in _beside(puzzle, parts, choice))
+    more = itertools.takewhile(lambda _: time.monotonic() < end, itertools.chain(pairs, beside))
+    return [found for found in more if found]
+
+
+def _beside(puzzle: Puzzle, parts: Parts, choice: Edit) -> Iterator[tuple[Edit, ...]]:
+    """A choice with each number, () where they do not fit; a number of the part that is put in belongs to it."""
+    chosen = edited(parts, (choice,))
+    for edit in _acting(puzzle, chosen):
+        if choice.field or edit.position != choice.position:
+            found = _fit(puzzle, chosen, (edit,))
+            yield (choice, *found) if found else ()
+        elif (number := _number(puzzle, chosen, edit)) is not None:
+            whole = edited(chosen, (dataclasses.replace(edit, after=number),))[choice.position]
+            yield (dataclasses.replace(choice, after=whole),)
+
+
+def _fit(puzzle: Puzzle, parts: Parts, numbers: Sequence[Edit]) -> tuple[Edit, ...]:
+    """Some numbers at once as they would have to be; () where they are none of few digits."""
+
+    def changed(values: Sequence[float]) -> tuple[Edit, ...]:
+        return tuple(dataclasses.replace(e, after=float(v)) for e, v in zip(numbers, values, strict=True))
+
+    def compute(values: Sequence[float]) -> Sequence[np.ndarray]:
+        try:
+            with np.errstate(all="ignore"):
+                return puzzle.compute(edited(parts, changed(values)))
+        except UNFIT as error:
+            raise ValueError(error) from error
+
+    found = fitted(compute, puzzle.wanted, [edit.before for edit in numbers])
+    return next((edits for v in found if apart(puzzle, edited(parts, edits := changed(v))) <= 1), ())
+
+
+def _acting(puzzle: Puzzle, parts: Parts) -> list[Edit]:
+    """The numbers of the parts that change what is computed."""
+    whole = _or_none(puzzle, parts)
+    if whole is None:
+        return []
+    found = []
+    for edit in _numbers(parts):
+        moved = _or_none(puzzle, edited(parts, (dataclasses.replace(edit, after=edit.before * 1.01 or 0.01),)))
+        if moved is not None and not all(np.array_equal(one, other) for one, other in zip(whole, moved, strict=True)):
+            found.append(edit)
+    return found
+
+
+def _or_none(puzzle: Puzzle, parts: Parts) -> Sequence[np.ndarray] | None:
+    try:
+        with np.errstate(all="ignore"):
+            return puzzle.compute(parts)
+    except UNFIT:
+        return None
 
 
 def _replacements(parts: Parts, alternatives: Alternatives) -> Iterator[Edit]:
+    """The alternatives as edits: of the one field in which an alternative is another, else of the whole part."""
     for position, others in alternatives.items():
         for other in others:
-            if other != parts[position]:
+            edits = differing((parts[position],), (other,))
+            if len(edits) == 1:
+                yield dataclasses.replace(edits[0], position=position)
+            elif edits:
                 yield Edit(position=position, field="", before=parts[position], after=other)
 
 
@@ -172,13 +220,18 @@ def _others(hint: Any, value: Any) -> list[Any]:
 
 def _solved(puzzle: Puzzle, parts: Parts) -> Iterator[Edit]:
     """Every number of the parts, by itself, as it would have to be."""
+    for edit in _numbers(parts):
+        found = _number(puzzle, parts, edit)
+        if found is not None and found != edit.before:
+            yield dataclasses.replace(edit, after=found)
+
+
+def _numbers(parts: Parts) -> Iterator[Edit]:
     for i, part in enumerate(parts):
         for field in fields(part):
             value = getattr(part, field.name)
             if isinstance(value, float) and math.isfinite(value):
-                found = _number(puzzle, parts, Edit(position=i, field=field.name, before=value, after=value))
-                if found is not None and found != value:
-                    yield Edit(position=i, field=field.name, before=value, after=found)
+                yield Edit(position=i, field=field.name, before=value, after=value)
 
 
 def _number(puzzle: Puzzle, parts: Parts, edit: Edit) -> float | None:

@@ -65,13 +65,15 @@ def further(moment: Moment, seed: int) -> tuple[Moment, Taken]:
     sides, taken = moment.sides, moment.reference
     start, other = taken.records["float64"].after, moment.candidate.records["float64"].after
     if start is None or other is None or set(start.slots) != set(other.slots):
-        start = taken.before["float64"]
+        start, other = taken.before["float64"], moment.candidate.before["float64"]
     state = _moved_state(start, seed, lambda values, factor: (values * (1 + FURTHER * factor)).astype(values.dtype))
     before: dict[Precision, State] = {precision: _as(state, precision) for precision in PRECISIONS}
+    theirs: dict[Precision, State] = {precision: _as(other, precision) for precision in PRECISIONS}
     there = retake(sides[0], before, sides[0].batches(moment.step))
-    states = mapped(moment.plan.pairing, before, moment.candidate.before)
+    states = mapped(moment.plan.pairing, before, theirs)
     fed = forced_by(moment.plan, there, moment.candidate)
-    return replace(moment, reference=there), retake(sides[1], states, sides[1].batches(moment.step), fed)
+    moment = replace(moment, reference=there, candidate=replace(moment.candidate, before=theirs))
+    return moment, retake(sides[1], states, sides[1].batches(moment.step), fed)
 
 
 def _a_hair_away(moment: Moment) -> tuple[Taken, Taken]:

@@ -28,7 +28,8 @@ def points_of(moment: Moment, own: Own) -> list[Point]:
     there, alone = further(moment, 0)
     measures = measures_of(moment.plan, there.reference, alone)
     measures.noise_candidate = np.fmax(measures.noise_candidate, measures.noise_reference)
-    points = [Point(moment=moment, own=own, alone=fed_alike(moment))]
+    keep = frozenset() if moment.reference.before["float64"].count else moment.keep  # a start is a side's own
+    points = [Point(moment=moment, own=own, alone=fed_alike(replace(moment, keep=keep)))]
     if np.isfinite(measures.d64).all():
         points.append(Point(moment=there, own=replace(own, measures=measures), alone=alone))
     return points
@@ -44,6 +45,27 @@ def refed(moment: Moment, own: Own, new: Sequence[int]) -> tuple[Moment, Own, li
     one, other = moment.sides
     fed = replace(other, feed=replace(other.feed, batches=one.feed.batches))
     return _again(replace(moment, sides=(one, fed)), own, new)
+
+
+def without(moment: Moment, own: Own, new: Sequence[int], i: int) -> tuple[Moment, Own, list[int]]:
+    """The moment in which the two sides of activation i are no pair, and what differs by itself then: of what did
+    before, and of the activations and the loss behind it."""
+    plan, pair = moment.plan, moment.plan.compared[i].aligned
+    kept = [k for k, quantity in enumerate(plan.compared) if quantity.aligned is not pair]
+    alignment = tuple(a for a in plan.alignment if a is not pair)
+    there = replace(
+        moment, plan=replace(plan, alignment=alignment, compared=tuple(plan.compared[k] for k in kept))
+    )
+    measures = measures_of(there.plan, moment.reference, fed_alike(there))
+    measures.spread[...] = np.fmax(measures.spread, own.measures.spread[:, kept])
+    before = {plan.compared[k].name for k in new}
+    differ = [
+        k
+        for k, quantity in enumerate(there.plan.compared)
+        if not measures.ratio[0, k] <= K
+        and (quantity.name in before or (k >= i and quantity.kind in ("activation", "loss")))
+    ]
+    return there, replace(own, measures=measures), differ
 
 
 def _again(moment: Moment, own: Own, new: Sequence[int]) -> tuple[Moment, Own, list[int]]:

@@ -19,6 +19,7 @@ ORDER = (
     {"harness.ops"},
     {"harness.calls", "harness.case", "harness.recipe"},
     {"harness.terms", "harness.objectives", "harness.schedules", "harness.rules", "harness.ops_standard"},
+    {"harness.fitting"},
     {"harness.objectives_standard", "harness.editing", "harness.finding"},
     {"harness.cause", "harness.solving"},
     {"harness.causes_forward", "harness.causes_training"},
@@ -44,9 +45,11 @@ ORDER = (
     {"harness.tracking"},
     {"harness.summary", "harness.convergence", "harness.recording", "harness.cases"},
     {"harness.investigating", "harness.porting", "harness.gradients"},
-    {"harness.explanation", "harness.terminal", "harness.contrasting"},
+    {"harness.explanation", "harness.terminal", "harness.contrasting", "harness.asserting"},
+    {"harness.trace"},
+    {"harness.plugin"},
     {"harness.commanding"},
-    {"harness.cli_causes", "harness.cli_gradients"},
+    {"harness.cli_causes", "harness.cli_gradients", "harness.cli_traces"},
     {"harness.cli"},
 )
 """A module imports only from its own level (reference and frameworks never from each other) or one before it."""

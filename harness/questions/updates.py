@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from harness.editing import Parts, Puzzle, apart
+from harness.editing import Alternatives, Parts, Puzzle, apart
 from harness.elsewhere import Moment
 from harness.following import Taken, or_zero, parameters_of, shown
 from harness.judging import K
 from harness.owning import Own
 from harness.questions.scopes import in_common, trained_links, values_of
 from harness.recipe import State
-from harness.rules import Clipping, Rule
+from harness.rules import SGD, Adam, Clipping, Optimizer, Rule
 from harness.schedules import Constant
 from harness.solving import Question
 from harness.views import Link, see_gradient
-from reference.rules import initial_slots, possible_leaks, updated_all
+from reference.rules import initial_slots, possible_leaks, rate_of, updated_all
 
 MOST = 64
 """Sets of leaks that are tried."""
@@ -49,11 +50,14 @@ def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
         return None
     state = _state(moment, links)
     gradients = _gradients(moment, links)
-    epoch = moment.sides[0].feed.batch(moment.step, "float64").epoch
+    feed = moment.sides[0].feed
+    epoch = feed.batch(moment.step, "float64").epoch
 
     def compute(parts: Parts) -> list[np.ndarray]:
         rule, leaks = rule_of(parts[:-1]), parts[-1].names
-        after, _ = updated_all(rule, state.count + 1, epoch, state.values, gradients, _slots(rule, state), leaks)
+        before = feed.batch(max(state.count * rule.accumulation.every - 1, 0), "float64").epoch
+        slots = _slots(rule, state, rate_of(rule, max(state.count, 1), before))
+        after, _ = updated_all(rule, state.count + 1, epoch, state.values, gradients, slots, leaks)
         return [after[name] - state.values[name] for name in links]
 
     pairs, rounded = (
@@ -63,15 +67,45 @@ def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
     values = [one for one, _ in pairs], [other for _, other in pairs]
     enough = [K * own.measures.budget[0, chosen[name]] for name in links]
     puzzles = [Puzzle(compute=compute, wanted=of, enough=enough) for of in values]
+    readings = [_leaking(puzzle, _parts(moment, side, links)) for side, puzzle in enumerate(puzzles)]
     return Question(
-        parts=(_leaking(puzzles[0], _parts(moment, 0, links)), _leaking(puzzles[1], _parts(moment, 1, links))),
+        parts=(readings[0], readings[1]),
         values=values,
         compute=compute,
         enough=enough,
         free=frozenset({4}),
         values32=([one for one, _ in rounded], [other for _, other in rounded]),
-        alternatives={1: (None, *CLIPPINGS), 2: (Constant(),)},
+        alternatives=_alternatives(readings, values, tuple(links)),
     )
+
+
+def _alternatives(
+    readings: list[Parts], values: Sequence[Sequence[np.ndarray]], names: tuple[str, ...]
+) -> Alternatives:
+    """What may stand in a known side's rule where the other side is not known; frozen: what did not move there."""
+    known = next((parts for parts in readings if parts), ())
+    if not known:
+        return {}
+    moving = [tuple(name for name, update in zip(names, of, strict=True) if update.any()) for of in values]
+    scopes = [replace(known[3], trained=scope) for scope in moving if scope and scope != names]
+    return {0: _optimizers(known[0]), 1: (None, *CLIPPINGS), 2: (Constant(),), 3: scopes}
+
+
+def _optimizers(known: Optimizer) -> list[Optimizer]:
+    """The usual optimizers at a known one's rate."""
+    shared: Any = {"learning_rate": known.learning_rate, "weight_decay": 0.0, "decay": "decoupled"}
+    plain = SGD(momentum=0.0, dampening=0.0, first_velocity="zero", nesterov=False, velocity="gradient", **shared)
+    adam = Adam(
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        epsilon_placement="after_correction",
+        bias_correction="both",
+        amsgrad="no",
+        **shared,
+    )
+    adams = [adam, replace(adam, epsilon=0.0), replace(adam, epsilon=1e-7, epsilon_placement="before_correction")]
+    return [plain, replace(plain, momentum=0.9), *adams, *(replace(adam, bias_correction="none") for adam in adams)]
 
 
 def _leaking(puzzle: Puzzle, parts: Parts) -> Parts:
@@ -101,15 +135,12 @@ def _parts(moment: Moment, side: int, links: dict[str, Link]) -> Parts:
 
 def _state(moment: Moment, links: dict[str, Link]) -> State:
     """The reference's state; slots that only the candidate has are the candidate's."""
-    before, theirs = moment.reference.before["float64"], moment.candidate.before["float64"].slots
-    slots = {
-        slot: {name: s for name, link in links.items() if (s := see_gradient(link.candidate, of)) is not None}
-        for slot, of in theirs.items()
-    }
-    slots |= {
-        slot: {name: s for name, link in links.items() if (s := see_gradient(link.reference, of)) is not None}
-        for slot, of in before.slots.items()
-    }
+    before, theirs = moment.reference.before["float64"], moment.candidate.before["float64"]
+    slots: dict[str, dict[str, np.ndarray]] = {}
+    for (side, state), (name, link) in itertools.product((("candidate", theirs), ("reference", before)), links.items()):
+        for slot, of in state.slots.items():
+            if (seen := see_gradient(getattr(link, side), of)) is not None:
+                slots.setdefault(slot, {})[name] = seen
     return State(values=values_of(moment, links), slots=slots, count=before.count)
 
 
@@ -124,13 +155,16 @@ def _gradients(moment: Moment, links: dict[str, Link]) -> dict[str, np.ndarray]:
     return gradients
 
 
-def _slots(rule: Rule, state: State) -> dict[str, dict[str, np.ndarray]]:
-    """The state's slots; at the start, or where it has none, those with which the optimizer begins: rounded to float32,
-    as both sides' start is."""
+def _slots(rule: Rule, state: State, rate: float) -> dict[str, dict[str, np.ndarray]]:
+    """The state's slots as the rule keeps them; at the start, or where it has none, those with which the optimizer
+    begins: rounded to float32, as both sides' start is. rate: of the update before, in which a velocity of steps is."""
     filled: dict[str, dict[str, np.ndarray]] = {}
+    inside = getattr(rule.optimizer, "velocity", "") == "step"
+    unit = (-rate if isinstance(rule.optimizer, SGD) else rate) if inside else 1.0
     for name, W in state.values.items():  # noqa: N806
         for slot, first in initial_slots(rule.optimizer, W).items():
             held = state.slots.get(slot, {}).get(name)
             first = first.astype(np.float32).astype(first.dtype)
-            filled.setdefault(slot, {})[name] = first if held is None or not state.count else held
+            own = first if held is None or not state.count else held
+            filled.setdefault(slot, {})[name] = own * unit if slot == "velocity" else own
     return filled
