@@ -6,13 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.asserting import assert_equivalent as assert_equivalent
+    from harness.asserting import assert_gradient as assert_gradient
     from harness.case import Case as Case
     from harness.case import HarnessError as HarnessError
     from harness.cases import CASES as CASES
     from harness.comparison import Comparison as Comparison
     from harness.data import Data as Data
     from harness.explanation import explain_case as explain_case
-    from harness.gradients.checks import assert_gradient as assert_gradient
     from harness.gradients.checks import check_gradient as check_gradient
     from harness.investigating import Result as Result
     from harness.investigating import investigate as investigate
@@ -28,7 +29,8 @@ _HOMES = {
     "Data": "harness.data",
     "HarnessError": "harness.case",
     "Result": "harness.investigating",
-    "assert_gradient": "harness.gradients.checks",
+    "assert_equivalent": "harness.asserting",
+    "assert_gradient": "harness.asserting",
     "check_gradient": "harness.gradients.checks",
     "compare": "harness.porting",
     "explain_case": "harness.explanation",

@@ -1,25 +1,16 @@
-"""The fixture `framework`: each adapter of the registry in turn, absent ones as visible skips."""
+"""The fixture `framework`: the adapter of each framework that the plugin names, absent ones as visible skips."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from frameworks import FRAMEWORKS, adapter, installed, pip_line
+from frameworks import adapter
 from frameworks.protocol import Framework
 
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--frameworks", help=f"only these, comma-separated, of {', '.join(FRAMEWORKS)}")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    unknown = [name for name in _names(config) if name not in FRAMEWORKS]
-    if unknown:
-        raise pytest.UsageError(f"--frameworks: unknown {unknown[0]!r}; known: {', '.join(FRAMEWORKS)}")
+pytest_plugins = ["pytester"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -38,33 +29,14 @@ def _no_skips() -> bool:
     return os.environ.get("GRADPARITY_NO_SKIPS") == "1"
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "framework" in metafunc.fixturenames:
-        params = [_param(name) for name in _names(metafunc.config)]
-        metafunc.parametrize("framework", params, indirect=True, scope="session")
-
-
-def _names(config: pytest.Config) -> list[str]:
-    option = config.getoption("--frameworks")
-    return option.split(",") if option else list(FRAMEWORKS)
-
-
-def _param(name: str):
-    if name not in installed():
-        return pytest.param(name, marks=pytest.mark.skip(reason=f"{name} is not installed; run: {pip_line(name)}"))
-    if importlib.util.find_spec(FRAMEWORKS[name].module) is None:
-        return pytest.param(name, marks=pytest.mark.skip(reason=f"{FRAMEWORKS[name].module} does not exist"))
-    return name
+@pytest.fixture(scope="session")
+def framework_name(gradparity_framework: str) -> str:
+    return gradparity_framework
 
 
 @pytest.fixture(scope="session")
-def framework_name(framework: Framework) -> str:
-    return next(name for name, of in FRAMEWORKS.items() if of.module == getattr(framework, "__name__", ""))
-
-
-@pytest.fixture(scope="session")
-def framework(request: pytest.FixtureRequest) -> Iterator[Framework]:
-    module = adapter(request.param)
+def framework(framework_name: str) -> Iterator[Framework]:
+    module = adapter(framework_name)
     before = dict(module.environment())
     yield module
     assert dict(module.environment()) == before, "a process-wide setting was changed and not restored"

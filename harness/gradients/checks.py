@@ -54,13 +54,6 @@ def check_gradient(
         return _second(function, xs, framework, sweep, seed, result)
 
 
-def assert_gradient(f: Function, *inputs: Any, **options: Any) -> None:
-    """Raises AssertionError with the printed result unless `check_gradient` passes."""
-    result = check_gradient(f, *inputs, **options)
-    if result.verdict != "pass":
-        raise AssertionError(f"\n{result}")
-
-
 def _checked(counted: Counted, xs: Arrays, framework: str, others: Others, sweep: bool, seed: int) -> GradientCheck:
     done = examined(counted, xs, others, seed)
     at_point = counted.count

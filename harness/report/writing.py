@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.report import tables
@@ -33,8 +34,13 @@ def write_reports(folder: Path) -> list[Path]:
     if not inside:
         raise ValueError(f"{folder} is not a run folder and holds none: there is no {' or '.join(HEADERS)}")
     written = [path for run in inside for path in write_report(run)]
-    index = render_page("index.html.j2", tables=tables, runs={run.name: header_of(run) for run in inside})
-    return [*written, _replace(folder / "index.html", index)]
+    return [*written, write_index(folder, [run.name for run in inside])]
+
+
+def write_index(folder: Path, runs: Sequence[str]) -> Path:
+    """Write the index.html of these run folders in a folder, by their names."""
+    headers = {name: header_of(folder / name) for name in runs}
+    return _replace(folder / "index.html", render_page("index.html.j2", tables=tables, runs=headers))
 
 
 def _replace(path: Path, text: str) -> Path:

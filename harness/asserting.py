@@ -1,0 +1,84 @@
+"""For tests: raise, with all that was found, unless two sides are the same, or a gradient is right.
+
+Only the standard library at import: the pytest plugin loads this in every session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.comparison import Comparison
+    from harness.gradients.result import GradientCheck
+
+    Judge = Callable[[Comparison | GradientCheck], list[str] | None]
+
+GOOD = ("identical", "rounding", "pass")
+
+REMEDIES = {
+    "chaotic": "compare fewer steps, or train at a smaller rate",
+    "nondeterministic": "switch off what draws random numbers (dropout, shuffling), or seed it in train_step",
+    "nonfinite": "look for what makes the first NaN or infinity, on both sides",
+    "one precision": "make that place compute in the dtype it is given",
+}
+"""What to do about quantities that cannot be judged, by why they cannot."""
+
+
+def unless_good(result: Comparison | GradientCheck) -> list[str] | None:
+    """None for a result that passes, else the lines to add to its words."""
+    return None if result.verdict in GOOD else []
+
+
+judge: ContextVar[Judge] = ContextVar("judge", default=unless_good)
+"""Who sees every result before it can raise: in a test run by pytest, the plugin, which knows the test's waivers."""
+
+
+def assert_equivalent(reference: Any, candidate: Any, x: Any, y: Any = None, **options: Any) -> None:
+    """Raise AssertionError with the whole finding unless two sides are the same but for rounding.
+
+    The arguments are those of `harness.compare`. `undecided` raises like `different`: what could not be judged was not
+    shown to be the same. Raises HarnessError for what cannot be compared.
+    """
+    __tracebackhide__ = True
+    from harness.case import HarnessError
+    from harness.porting import compare
+
+    try:
+        result = compare(reference, candidate, x, y, **options)
+    except HarnessError as error:
+        raise error.with_traceback(None) from None  # one line for the user; where in the harness says nothing
+    said = judge.get()(result)
+    if said is not None:
+        again = "result: what harness.compare gives for the same arguments"
+        raise AssertionError("\n".join([str(result), again, *undecided(result), *said]))
+
+
+def assert_gradient(f: Any, *inputs: Any, **options: Any) -> None:
+    """Raise AssertionError with the printed result unless `harness.check_gradient`, called alike, passes.
+
+    `inconclusive` raises like `fail`. Raises HarnessError for what is no function or no array.
+    """
+    __tracebackhide__ = True
+    from harness.case import HarnessError
+    from harness.gradients.checks import check_gradient
+
+    try:
+        result = check_gradient(f, *inputs, **options)
+    except HarnessError as error:
+        raise error.with_traceback(None) from None
+    said = judge.get()(result)
+    if said is not None:
+        raise AssertionError("\n".join([str(result), *said]))
+
+
+def undecided(result: Comparison) -> list[str]:
+    """Which quantities could not be judged, why, and what to do about it; nothing where all could."""
+    frame = result.frame
+    lines = []
+    for because, rows in frame[(frame["verdict"] == "undecided") & (frame["kind"] != "slot")].groupby("because"):
+        first = rows.iloc[0]
+        place = f"{len(rows):,} quantities, the first {first['name']} at step {first['step']}"
+        lines.append(f"undecided ({because}): {place}; {REMEDIES.get(str(because), 'see the notes')}")
+    return lines

@@ -1,0 +1,83 @@
+"""What a comparison found that a test must answer for, one by one, so that none hides behind another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.comparison import Comparison
+
+RUN = "run"
+"""The quantity of what is judged on a run as a whole."""
+
+OF_A_RUN = ("chaotic", "nondeterministic")
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discrepancy:
+    """A quantity that differs by itself, or that could not be judged, for one cause.
+
+    quantity: the place of the divergence (`forward:conv1`), the name of an undecided quantity, or "run". causes: ids of
+    the table of causes, or the reason, of which any may be named. size: the largest difference in either precision, of
+    any step, over the quantity's largest entry; infinite where a number is not finite.
+    """
+
+    quantity: str
+    causes: tuple[str, ...]
+    size: float
+    step: int
+
+
+def discrepancies(result: Comparison) -> list[Discrepancy]:
+    """All that keeps a comparison from being `identical` or `rounding`; inherited differences follow from these."""
+    frame = _with_sizes(result.frame)
+    found = list(_own(result, frame))
+    if not found:
+        found += _rows(frame[frame["verdict"] == "different"])
+    undecided = frame[frame["verdict"] == "undecided"]
+    whole = undecided["because"].isin(OF_A_RUN)
+    for because, rows in undecided[whole].groupby("because"):
+        size, step = float(rows["size"].max()), int(rows["step"].min())
+        found.append(Discrepancy(quantity=RUN, causes=(str(because),), size=size, step=step))
+    return [*found, *_rows(undecided[~whole])]
+
+
+def _with_sizes(frame: Any) -> Any:
+    """The rows that count, with the relative size of each difference."""
+    import numpy as np
+
+    judged = frame[frame["kind"] != "slot"]
+    largest = judged[["reference", "candidate"]].max(axis=1).to_numpy(float)
+    gaps = judged[["d32", "d64"]].max(axis=1, skipna=False).to_numpy(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sizes = np.where(gaps == 0, 0.0, gaps / largest)
+    return judged.assign(size=np.nan_to_num(sizes, nan=np.inf, posinf=np.inf))
+
+
+def _own(result: Comparison, frame: Any) -> Iterator[Discrepancy]:
+    """Each own error with each cause found there; one without a cause of its own goes with the causes found."""
+    places = [own.place for own in result.own]
+    at: dict[str, list[tuple[str, ...]]] = {place: [] for place in places}
+    for cause in result.causes:
+        at[cause.where if cause.where in at else places[0]].append((cause.id or UNKNOWN, *cause.same))
+    everywhere = tuple(dict.fromkeys(id for ids in at.values() for one in ids for id in one))
+    for own in result.own:
+        rows = frame[frame["name"] == own.name]
+        because = rows.loc[rows["step"] == own.step, "because"].iloc[0] if len(rows) else ""
+        for causes in at[own.place] or [everywhere or (because or UNKNOWN,)]:
+            yield Discrepancy(quantity=own.place, causes=causes, size=_largest(rows), step=own.step)
+
+
+def _largest(rows: Any) -> float:
+    return float(rows["size"].max()) if len(rows) else float("inf")
+
+
+def _rows(frame: Any) -> list[Discrepancy]:
+    """Quantities of the frame that stand for themselves."""
+    return [
+        Discrepancy(quantity=name, causes=(because or UNKNOWN,), size=_largest(rows), step=int(rows["step"].min()))
+        for (name, because), rows in frame.groupby(["name", "because"], sort=False)
+    ]
