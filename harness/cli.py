@@ -15,6 +15,7 @@ import click
 
 from harness.cli_causes import causes, why
 from harness.cli_gradients import check
+from harness.cli_traces import diff, record
 from harness.commanding import chosen_frameworks, import_quietly, reported_errors, stderr_console
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def main() -> None:
 
 main.add_command(causes)
 main.add_command(check)
+main.add_command(diff)
+main.add_command(record)
 main.add_command(why)
 
 

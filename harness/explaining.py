@@ -43,6 +43,10 @@ from harness.running import Side
 from reference import training
 
 SAMPLES = 4
+
+CERTAIN = 1e5
+"""A ratio d64/budget above which an alarm needs no confirmation: one lucky sample made at most 13,250."""
+
 NEARBY = 2.0**-9
 """Relative move to another sample of rounding: far above float32's grain, small against what would change the step."""
 
@@ -63,6 +67,9 @@ def explain(pair: Pair, moment: Moment, judgement: Judgement) -> Outcome:
     if (judgement.because[judgement.verdict == DIFFERENT] != BECAUSE.index("")).any():
         pair.lost = ""  # not finite on one side: nothing to confirm
         return Outcome.GO_ON
+    allowed = K * measures.budget
+    if not all(side.repeats(moment.chunk, before, rows, allowed) for side, before, rows in moment.both(pair)):
+        return _explain_recorded(pair, moment, judgement)
     alarms = alarms_of(pair, judgement)
     if alarms.any():
         spreads = rounding_again(pair, moment, judgement)
@@ -75,6 +82,17 @@ def explain(pair: Pair, moment: Moment, judgement: Judgement) -> Outcome:
     if not alarms.any():
         _check_steadiness(pair, moment, judgement)
         return Outcome.GO_ON
+    if outcome := _explain_by_reference(pair, moment, judgement, alarms):
+        return outcome
+    if float32_inside(pair, moment, judgement, first=int(np.argmax(alarms[0]))):
+        _give_up(pair, judgement, alarms, 0.0, "one precision")
+        return Outcome.GO_ON
+    pair.lost = ""
+    return Outcome.GO_ON
+
+
+def _explain_by_reference(pair: Pair, moment: Moment, judgement: Judgement, alarms: np.ndarray) -> Outcome | None:
+    """What the reference alone can explain, from the candidate's own numbers; None for nothing."""
     if explained(kink_row(pair, moment, judgement), moment, judgement):
         judgement.mark(alarms, ROUNDING, "kink")
         return Outcome.RESYNCHRONISE
@@ -85,11 +103,31 @@ def explain(pair: Pair, moment: Moment, judgement: Judgement) -> Outcome:
     if leaks := leaking_constants(pair, moment, judgement):
         _adopt_leak(pair, leaks)
         return Outcome.RETAKE
-    if float32_inside(pair, moment, judgement, first=int(np.argmax(alarms[0]))):
-        _give_up(pair, judgement, alarms, 0.0, "one precision")
+    return None
+
+
+def _explain_recorded(pair: Pair, moment: Moment, judgement: Judgement) -> Outcome:
+    """Settle the alarms of a recorded step that cannot be taken again: what would need that is undecided."""
+    measures, alarms = judgement.measures, alarms_of(pair, judgement)
+    suspects = disproportionate(measures) & ~pair.missing & (judgement.verdict == ROUNDING)
+    judgement.mark(suspects, UNDECIDED, "unconfirmed")
+    if not alarms.any():
         return Outcome.GO_ON
-    pair.lost = ""
+    if outcome := _explain_by_reference(pair, moment, judgement, alarms):
+        return outcome
+    sure = all(_steady(side, before["float64"], moment, K * measures.budget) for side, before, _ in moment.both(pair))
+    doubtful = alarms & ((measures.ratio <= CERTAIN) | (measures.d64 <= float32_explains(measures))) & (not sure)
+    judgement.mark(doubtful, UNDECIDED, "unconfirmed")
+    pair.lost = "unconfirmed" if (doubtful == alarms).all() else ""
     return Outcome.GO_ON
+
+
+def _steady(side: Side, state: np.ndarray, moment: Moment, allowed: np.ndarray) -> bool:
+    """Whether the side can take the step again and does so alike each time: a record that says otherwise is wrong."""
+    if side.bound:
+        return False
+    again = [side.retake(moment.chunk, "float64", state) for _ in range(SAMPLES)]
+    return all((per_quantity(moment.layout, again[0], row) <= allowed).all() for row in again[1:])
 
 
 def alarms_of(pair: Pair, judgement: Judgement) -> np.ndarray:

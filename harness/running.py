@@ -88,6 +88,9 @@ class Side:
     It holds what the run changes: a stepper, the state after the last step and the seconds spent, per precision.
     """
 
+    bound = False
+    """Whether it can only go on as it did: a recorded run whose framework is not at hand."""
+
     def __init__(self, *, name: str, case: Case, start: Start, state: np.ndarray, missing: Mapping[str, str]) -> None:
         self.name = name
         self.case = case
@@ -111,6 +114,11 @@ class Side:
         self._stale.add(precision)
         self.steppers[precision].load(state.astype(precision), chunk.first)
         return take(self.steppers[precision], chunk, precision, state.astype(precision))
+
+    def repeats(self, chunk: Chunk, before: Rows, rows: Rows, allowed: np.ndarray) -> bool:
+        """Whether `retake` speaks for the rows (1, layout.size) of a step: a run that goes on here does; a recorded one
+        if its framework is at hand and computes them again, but for what is allowed of each quantity in float64."""
+        return True
 
     def restart(self, states: Mapping[Precision, np.ndarray], step: int) -> None:
         """Go on from given states after `step` updates."""

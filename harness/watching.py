@@ -81,7 +81,8 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
         outcome = explain(pair, moment, judgement.part(slice(step, step + 1)))
         if outcome is Outcome.RESYNCHRONISE:
             settled = step + 1
-            after: Rows = {precision: values[step, chunk.layout.state] for precision, values in rows[0].items()}
+            leader = rows[1] if pair.candidate.bound else rows[0]
+            after: Rows = {precision: values[step, chunk.layout.state] for precision, values in leader.items()}
             for side in pair.sides:
                 side.restart(after, chunk.first + settled)
             break
@@ -95,6 +96,8 @@ def settle(pair: Pair, chunk: Chunk) -> Watched:
     judgement = judgement.part(steps)
     pair.largest = sizes[settled - 1] if settled else pair.largest
     pair.blown_up |= bool(judgement.measures.void.any())
+    if pair.candidate.bound:
+        judgement.mark(suspicious[steps] & (judgement.verdict == ROUNDING), UNDECIDED, "unconfirmed")
     _mark_chaos(pair, judgement.part(slice(horizon, None)))
     _mark_lost(pair, judgement)
     kept: list[Rows] = [{precision: values[steps] for precision, values in side.items()} for side in rows]
@@ -130,3 +133,5 @@ def _mark_lost(pair: Pair, judgement: Judgement) -> None:
     if pair.lost in ("nondeterministic", "one precision"):
         within = _alarms(judgement) & (judgement.measures.d64 <= float32_explains(judgement.measures))
         judgement.mark(within, UNDECIDED, pair.lost)
+    if pair.lost == "unconfirmed":
+        judgement.mark(_alarms(judgement), UNDECIDED, pair.lost)

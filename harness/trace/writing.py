@@ -1,0 +1,133 @@
+"""A trace on its way to disk: shards under names of their own, then the header in one rename.
+
+Whatever happens before that rename (kill -9, a full disk) an earlier trace in the folder stays as it was.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from harness.case import CannotRun, HarnessError
+from harness.trace.header import HEADER, SCHEMA, UNSIGNED, Header, Shard, written
+
+Tensors = Mapping[str, np.ndarray]
+"""By `first/precision/kind/name`; axis 0 counts steps from `first` on."""
+
+PENDING = 2
+"""Shards that wait for the disk, at most."""
+
+
+class Writer:
+    """Writes a trace into a folder: `add` tensors as they come, `finish` with the header; an error leaves nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if folder.exists() and not folder.is_dir():
+            raise HarnessError(f"{folder} is a file; name a new or an empty folder, or an earlier trace")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / HEADER).exists() and not _only_left(folder):
+            raise HarnessError(f"{folder} is not empty and holds no trace; name a new or an empty folder")
+        self.made = not folder.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.lock = os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise CannotRun(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+        fcntl.flock(self.lock, fcntl.LOCK_SH)
+        self.run = secrets.token_hex(8)
+        self.shards: list[Shard] = []
+        self.pool = ThreadPoolExecutor(1)
+        self.waiting: list[Future[None]] = []
+        self.files: list[Path] = []
+        self.done = False
+
+    def add(self, first: int, steps: int, tensors: Tensors) -> None:
+        """A shard; the arrays must not change any more."""
+        while len(self.waiting) >= PENDING:
+            self.waiting.pop(0).result()
+        self.files.append(self.folder / f"{self.run}-{len(self.files):05}.safetensors")
+        self.waiting.append(self.pool.submit(self._write, self.files[-1], first, steps, dict(tensors)))
+
+    def _write(self, path: Path, first: int, steps: int, tensors: Tensors) -> None:
+        # safetensors 0.8.0 (numpy.py, _flatten) writes the memory of a strided array as if it were contiguous
+        dense = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        data = safetensors.numpy.save(dense)
+        for name, spec in safetensors.deserialize(data):
+            if bytes(spec["data"]) != dense[name].tobytes():
+                raise CannotRun(f"{path}: {name} does not read back as it was written; nothing was saved")
+        _store(path, data)
+        digest = hashlib.sha256(data).hexdigest()
+        self.shards.append(Shard(file=path.name, bytes=len(data), sha256=digest, first=first, steps=steps))
+
+    def finish(self, **fields: Any) -> None:
+        """Write the header, in one rename; then what it does not name may go. fields: the header's own."""
+        try:
+            for future in self.waiting:
+                future.result()
+            header = Header(
+                format="gradparity-trace",
+                schema_version=SCHEMA,
+                sha256=UNSIGNED,
+                created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                shards=tuple(self.shards),
+                **fields,
+            )
+            self.files.append(self.folder / f".{self.run}.{HEADER}")
+            _store(self.files[-1], written(header))
+            os.replace(self.files[-1], self.folder / HEADER)
+            os.fsync(self.lock)
+        except OSError as error:
+            raise self._cannot(error) from error
+        self.done = True
+        _clear(self.folder, self.lock, {shard.file for shard in self.shards})
+
+    def _cannot(self, error: OSError) -> CannotRun:
+        return CannotRun(f"cannot write to {self.folder}: {error.strerror}; what was there stays as it was")
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+        if not self.done:
+            for path in self.files:
+                path.unlink(missing_ok=True)
+        os.close(self.lock)
+        if not self.done and self.made and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+        if isinstance(error, OSError):
+            raise self._cannot(error) from error
+
+
+def _store(path: Path, data: bytes) -> None:
+    with open(path, "xb") as file:
+        _ = file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _only_left(folder: Path) -> bool:
+    """Whether a recording that was killed is all that a folder holds."""
+    return all(path.suffix == ".safetensors" or path.name.endswith(f".{HEADER}") for path in folder.iterdir())
+
+
+def _clear(folder: Path, lock: int, kept: set[str]) -> None:
+    """Remove what earlier traces and killed recordings left; not while another process records here or reads."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return
+    for path in folder.iterdir():
+        if path.name not in kept and (path.suffix == ".safetensors" or path.name.endswith(f".{HEADER}")):
+            path.unlink(missing_ok=True)
