@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ DTYPES = {
     **{f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
     "BOOL": np.dtype(bool),
 }
+
+
+STEP = re.compile("[0-9]{1,15}")
 
 
 class Block(NamedTuple):
@@ -82,11 +86,13 @@ def _loaded(path: Path, shard: Shard) -> Iterator[Block]:
         raise HarnessError(f"{path} is no file of tensors ({error}); record the trace again") from None
     for key, spec in tensors:
         parts = key.split("/", 3)
-        if len(parts) != 4 or not parts[0].isdecimal() or spec["dtype"] not in DTYPES or not spec["shape"]:
-            raise HarnessError(f"{path}: {key!r} ({spec['dtype']}) is no recorded quantity; record the trace again")
+        if len(parts) != 4 or not STEP.fullmatch(parts[0]) or spec["dtype"] not in DTYPES or not spec["shape"]:
+            raise HarnessError(
+                f"{path}: {key[:99]!r} ({spec['dtype']}) is no recorded quantity; record the trace again"
+            )
         first, values = int(parts[0]), np.frombuffer(spec["data"], DTYPES[spec["dtype"]]).reshape(spec["shape"])
         if first < shard.first or first + len(values) > shard.first + shard.steps:
-            raise HarnessError(f"{path}: {key!r} is not of the shard's steps; record the trace again")
+            raise HarnessError(f"{path}: {key[:99]!r} is not of the shard's steps; record the trace again")
         yield Block(first, *parts[1:], values=values)
 
 

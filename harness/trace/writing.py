@@ -61,7 +61,7 @@ class Writer:
 
     def _write(self, path: Path, first: int, steps: int, tensors: Tensors) -> None:
         # safetensors 0.8.0 (numpy.py, _flatten) writes the memory of a strided array as if it were contiguous
-        dense = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        dense = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for name, array in tensors.items()}
         data = safetensors.numpy.save(dense)
         for name, spec in safetensors.deserialize(data):
             if bytes(spec["data"]) != dense[name].tobytes():
