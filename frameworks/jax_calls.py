@@ -1,14 +1,16 @@
-"""The blocks of a JAX function, as its jaxpr tells them: dense layers, activations and softmax; others are unknown."""
+"""The blocks of a JAX function, as its jaxpr tells them: layers, functions of jax.nn, and primitives."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jax.extend.core import JaxprEqn
 
+from frameworks.jax_primitives import read_line
 from frameworks.jax_trees import is_float, plain
 from frameworks.jaxpr_lines import Line, Value, function_name
 from frameworks.jaxpr_recording import Program
@@ -23,16 +25,25 @@ Array = np.ndarray
 def calls_of(
     program: Program, known: Mapping[Value, Any], shown: Mapping[str, Any], names: Sequence[str]
 ) -> dict[str, Call]:
-    """The calls behind the activations named. known: what each value was read as; shown: own results by name."""
+    """The calls behind the activations named, and what lies between them and has no name (`transpose@7`). known: what
+    each value was read as; shown: own results by name."""
     makers = {value: line for line in program.lines for value in line.writes}
-    values = {name: value for value, name in program.names.items()}
+    values = {name: value for value, name in program.names.items() if name in names}
+    at = [i for i, line in enumerate(program.lines) if any(value in line.writes for value in values.values())]
     found = {}
-    for name in names:
-        line = makers.get(values[name]) if name in values else None
-        if line is not None:
-            output = _float(shown[name])
-            function = program.functions.get(values[name], ("", (line,)))
-            found[name] = _dense(line, makers, known, output) or _function(*function, line, known, output)
+    for i, line in enumerate(program.lines[at[0] : at[-1] + 1] if at else ()):
+        value = line.writes[0]
+        if len(line.writes) > 1 or not line.data or not is_float(value.dtype):
+            continue
+        name = program.names.get(value, f"{line.equation.primitive.name}@{i}")
+        if value not in program.names or name in values:
+            output = _float(shown[name] if name in values else known[value])
+            function = program.functions.get(value, ("", (line,)))
+            found[name] = (
+                _dense(line, makers, known, output)
+                or _convolution(line, makers, known, output)
+                or _function(*function, line, known, output)
+            )
     return found
 
 
@@ -42,9 +53,36 @@ def _function(name: str, lines: Sequence[Line], last: Line, known: Mapping[Value
     build = FUNCTIONS.get(kind)
     outer = _read(lines, known) if build is not None else []
     op = build([inner for line in lines for inner in _opened(line.equation)]) if build and len(outer) == 1 else None
-    if op is None or outer[0].shape != output.shape:
-        return _call(kind, (), tuple(_read([last], known)), (), (), output)
-    return _call(kind, (op,), (outer[0],), ((),), ((),), output)
+    if op is not None and outer[0].shape == output.shape:
+        return _call(kind, (op,), (outer[0],), ((),), ((),), output)
+    return _primitive(kind, last, known, output)
+
+
+def _primitive(kind: str, line: Line, known: Mapping[Value, Any], output: Array) -> Call:
+    reading = read_line(line, lambda value: _value(value, known))
+    if reading is None:
+        return _call(kind, (), tuple(_read([line], known)), (), (), output)
+
+    def laid_out(of: tuple[Value, tuple[int, ...] | None]) -> Array:
+        array = _value(of[0], known)
+        return array if of[1] is None else array.transpose(of[1])
+
+    names = tuple(next(iter(value.parameters)) if len(value.parameters) == 1 else "" for value, _ in reading.parameters)
+    axes = reading.axes
+    canonical = (lambda array: array) if axes is None else (lambda array: array.transpose(axes))
+    return Call(
+        kind=kind,
+        ops=(reading.op,),
+        inputs=tuple(map(laid_out, reading.inputs)),
+        parameters=(tuple(map(laid_out, reading.parameters)),),
+        names=(names,),
+        output=canonical(output),
+        canonical=canonical,
+    )
+
+
+def _value(value: Value, known: Mapping[Value, Any]) -> Array:
+    return _float(known.get(value, value.constant))
 
 
 def _read(lines: Sequence[Line], known: Mapping[Value, Any]) -> list[Array]:
@@ -66,14 +104,38 @@ def _dense(line: Line, makers: Mapping[Value, Line], known: Mapping[Value, Any],
     """x W, or what adds a vector of the parameters to it."""
     if line.equation.primitive.name == "dot_general":
         return _product(line, None, known, output)
+    product, bias = _biased(line, makers, "dot_general")
+    return None if product is None else _product(product, bias, known, output)
+
+
+def _biased(line: Line, makers: Mapping[Value, Line], primitive: str) -> tuple[Line | None, Value | None]:
+    """What adds an array of the parameters to what a primitive makes."""
     data = [value for value in line.reads if value.data]
     bias = [value for value in line.reads if not value.data and len(value.parameters) == 1]
     if line.equation.primitive.name != "add" or len(data) != 1 or len(bias) != 1:
+        return None, None
+    made = makers.get(data[0])
+    return (made, bias[0]) if made is not None and made.equation.primitive.name == primitive else (None, None)
+
+
+def _convolution(line: Line, makers: Mapping[Value, Line], known: Mapping[Value, Any], output: Array) -> Call | None:
+    """A convolution with a bias for each channel."""
+    made, bias = _biased(line, makers, "conv_general_dilated")
+    if made is None or bias is None:
         return None
-    product = makers.get(data[0])
-    if product is None or product.equation.primitive.name != "dot_general":
+    call = _primitive("conv_general_dilated", made, known, output)
+    if not call.ops:
         return None
-    return _product(product, bias[0], known, output)
+    b = _value(bias, known)
+    spread = call.canonical(np.broadcast_to(b, output.shape))
+    if b.size != spread.shape[1] or np.ptp(spread, axis=(0, *range(2, spread.ndim))).any():
+        return None
+    return replace(
+        call,
+        ops=(replace(call.ops[0], bias=True),),
+        parameters=((*call.parameters[0], b.reshape(-1)),),
+        names=((*call.names[0], *bias.parameters),),
+    )
 
 
 def _product(line: Line, bias: Value | None, known: Mapping[Value, Any], output: Array) -> Call | None:

@@ -48,7 +48,8 @@ CAUSES = (
     _F(
         id="weight-order-mismatch",
         meaning="the right arrays in the wrong places (mean and variance, two layers)",
-        edits=("map:order",),
+        edits=("map:order", "Exchanged.source", "SoftmaxOver:+Permute"),
+        along=("Exchanged.source",),
         source="order of set_weights and state_dict",
     ),
     _F(id="weights-not-transferred", meaning="a parameter pair holds unrelated values", edits=("map:values",)),
@@ -79,7 +80,11 @@ CAUSES = (
         ),
     ),
     # --- layers -------------------------------------------------------------------------------------------------
-    _F(id="layer-missing", meaning="a layer exists on one side only, or sits at another place", edits=("+",)),
+    _F(
+        id="layer-missing",
+        meaning="a layer exists on one side only, or sits at another place",
+        edits=("+", "Reads.source", "SoftmaxOver:+Permute"),
+    ),
     _F(id="layer-different", meaning="another kind of layer", edits=(">",)),
     _F(
         id="activation-different",
@@ -352,7 +357,10 @@ CAUSES = (
     _F(
         id="attention-mask-convention",
         meaning="True = attend against True = ignore",
-        edits=("Attention.mask", "MultiHeadAttention.mask", "Attention.causal", "MultiHeadAttention.causal"),
+        edits=(
+            *("Attention.mask", "MultiHeadAttention.mask", "Attention.causal", "MultiHeadAttention.causal"),
+            *("SoftmaxOver:+Select", "SoftmaxOver:+Combine"),
+        ),
         along=("Attention.causal_offset", "MultiHeadAttention.causal_offset", "Attention.masked_value"),
         source="torch MultiheadAttention attn_mask: True is ignored; scaled_dot_product_attention, Keras: True attends",
     ),
@@ -423,12 +431,12 @@ CAUSES = (
     _G(
         id="grad-accumulation",
         meaning="gradients accumulate over steps (missing zero_grad)",
-        edits=("Accumulation.cleared", "Accumulation.every", "Rule.accumulation", "gradient:piled"),
+        edits=("Accumulation.cleared", "Accumulation.every", "gradient:piled"),
     ),
     _G(
         id="gradient-accumulation-mean",
         meaning="accumulated gradients summed or averaged",
-        edits=("Accumulation.combine",),
+        edits=("Accumulation.combine", "gradient:averaged"),
     ),
     _G(
         id="frozen-parameter",

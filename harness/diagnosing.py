@@ -5,24 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 import frameworks as registry
 from harness.blocks import Block
 from harness.causes import TABLE, Named, named
 from harness.diverging import place_of
 from harness.editing import Edit, Parts, edited
 from harness.elsewhere import Moment
+from harness.feeding import Feed
 from harness.finding import Finding
+from harness.orders import reordered
 from harness.owning import Own
-from harness.points import Point, behind, points_of, refed
+from harness.points import Point, behind, is_certain, points_of, refed, without
 from harness.probing import probed
 from harness.questions import blocks, buffers, gradients, losses, updates
 from harness.remapping import Remedy, remedy
 from harness.solving import Question, Solved, joined, solved
 
+WIDEST = 4
+"""Pairs behind each other that are taken for none."""
+
 GENERIC = "layer-different"
-"""Another kind of layer altogether says little: the two may be no pair at all."""
+VAGUE = (GENERIC, "float32-constant")
+"""Another kind of layer altogether says little: the two may be no pair at all; a rounding is no difference."""
 
 
 def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy | None = None) -> list[Finding]:
@@ -34,12 +38,12 @@ def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy
     """
     found: list[Finding] = []
     left = list(new)
-    one, other = (side.feed.batches[moment.step] for side in moment.sides)
-    if not np.array_equal(one, other):
-        there, then, still = refed(moment, own, left)
+    for text, feed in _orders(moment):
+        there, then, still = refed(moment, own, left, feed)
         if len(still) < len(left):
-            found.append(_fed_otherwise(moment, own, then, left[0]))
+            found.append(_fed_otherwise(moment, own, then, left[0], text))
             moment, own, left, proof = there, then, still, None
+            break
     points = points_of(moment, own) if left else []
     while left:
         i = left[0]
@@ -48,27 +52,81 @@ def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy
             moment, own, left = behind(moment, own, left, proof)
             points, proof = points_of(moment, own), None
             continue
-        answers = _of_block(points[0], proof) if proof else _answered(points, i)
+        answers, within = _answered(points, i)
+        if not _sure(answers) or _doubtful(moment, left):
+            wider = _wider(moment, own, left, i)
+            if wider:
+                (moment, own, left, i), points, (answers, within) = wider
+            elif proof and not _sure(answers) and (_sure(block := _of_block(points[0], proof)) or not answers):
+                answers = block
         if not answers and moment.plan.compared[i].kind == "activation" and (proof := remedy(moment, own, i)):
             continue
         if not answers and not _follows(moment, found, i):
             answers = _probed(points, found, i)
         found += [a for a in answers if (a.id, a.edit) not in {(f.id, f.edit) for f in found}]
-        left = [k for k in left if k not in _settled(moment, i)]
+        left = [k for k in left if k not in _settled(moment, i) | _behind(moment, within)]
         proof = None
     return found
 
 
-def _fed_otherwise(moment: Moment, own: Own, then: Own, i: int) -> Finding:
-    one, other = (side.feed.batches[moment.step][:4].tolist() for side in moment.sides)
-    names = [side.name for side in moment.sides]
+def _sure(answers: Sequence[Finding]) -> bool:
+    return bool(answers) and all(answer.status == "proven" for answer in answers)
+
+
+def _doubtful(moment: Moment, left: Sequence[int]) -> bool:
+    """Two activations in a row differ, and the first need not be a pair: one edit may be behind both."""
+    first, *behind = (moment.plan.compared[k] for k in left[:2])
+    return (
+        first.aligned is not None
+        and bool(behind)
+        and behind[0].kind == "activation"
+        and not is_certain(moment, first.aligned)
+    )
+
+
+def _wider(
+    moment: Moment, own: Own, left: Sequence[int], i: int
+) -> tuple[tuple[Moment, Own, list[int], int], list[Point], tuple[list[Finding], tuple[str, ...]]] | None:
+    """What proves why the activations behind i differ, where the two sides of i are taken for no pair: what stands in
+    the same place need not be the same. None where nothing proves it."""
+    for _ in range(WIDEST):
+        pair = moment.plan.compared[i].aligned
+        if moment.plan.compared[i].kind != "activation" or pair is None or is_certain(moment, pair):
+            return None
+        moment, own, left = without(moment, own, left, i)
+        if not left:
+            return None
+        i, points = left[0], points_of(moment, own)
+        answers = _answered(points, i)
+        if _sure(answers[0]):
+            return (moment, own, list(left), i), points, answers
+    return None
+
+
+def _behind(moment: Moment, within: Sequence[str]) -> set[int]:
+    """The gradients of what lies within blocks whose difference is explained: they differ for the same reason."""
+    layers = {p.name: p.layer for p in moment.sides[0].watched["float64"].parameters}
+    return {
+        k
+        for k, q in enumerate(moment.plan.compared)
+        if (q.kind == "activation_gradient" and q.reference in within)
+        or (q.kind == "gradient" and q.link is not None and layers[q.link.reference.parameter] in within)
+    }
+
+
+def _orders(moment: Moment) -> Iterator[tuple[str, Feed]]:
+    one, other = moment.sides
+    return reordered(one.feed, other.feed, (one.name, other.name), moment.step)
+
+
+def _fed_otherwise(moment: Moment, own: Own, then: Own, i: int, text: str) -> Finding:
     return Finding(
         id="data-order",
         where=place_of(moment.plan, i, 0),
         candidate_where=place_of(moment.plan, i, 1),
         step=moment.step,
         status="proven",
-        edit=f"step {moment.step} takes examples {one}... in {names[0]}, {other}... in {names[1]}",
+        edit=text,
         before64=float(own.measures.d64[0, i]),
         after64=float(then.measures.d64[0, i]),
         before32=float(own.measures.d32[0, i]),
@@ -96,16 +154,17 @@ def _settled(moment: Moment, i: int) -> set[int]:
     return {i}
 
 
-def _answered(points: Sequence[Point], i: int) -> list[Finding]:
-    """What the first question that has an answer says; nothing where none has."""
+def _answered(points: Sequence[Point], i: int) -> tuple[list[Finding], tuple[str, ...]]:
+    """What the first question that has an answer says, and the blocks that it is about; nothing where none has."""
     first = points[0]
     elsewhere = [{question.of: question for question in _asked(point, i)} for point in points[1:]]
     for question in _asked(first, i):
         answer = solved(joined([question, *(of[question.of] for of in elsewhere if question.of in of)]))
         if answer:
             places = place_of(first.moment.plan, i, 0), place_of(first.moment.plan, i, 1)
-            return list(_named(first.moment, places, answer))
-    return []
+            about = question.of[0] if first.moment.plan.compared[i].kind == "activation" and question.of else ()
+            return list(_named(first.moment, places, answer)), about
+    return [], ()
 
 
 def _of_block(point: Point, block: Block) -> list[Finding]:
@@ -221,7 +280,7 @@ def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[
             where=places[0],
             candidate_where=places[1],
             step=moment.step,
-            status="proven" if sure and cause.id != GENERIC else "likely",
+            status="proven" if sure and cause.id not in VAGUE else "likely",
             edit=_text(moment, cause, answer.parts),
             before64=answer.before,
             after64=answer.after,

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.activations import Aligned
 from harness.elsewhere import Moment, fed_alike, further
+from harness.feeding import Feed
 from harness.following import Taken, measures_of
 from harness.judging import K
 from harness.owning import Own
@@ -40,11 +42,10 @@ def behind(moment: Moment, own: Own, new: Sequence[int], right: Remedy) -> tuple
     return _again(replace(moment, plan=righted(moment.plan, right.edit)), own, new)
 
 
-def refed(moment: Moment, own: Own, new: Sequence[int]) -> tuple[Moment, Own, list[int]]:
-    """The moment with the reference's batches on both sides, and what still differs by itself."""
+def refed(moment: Moment, own: Own, new: Sequence[int], feed: Feed) -> tuple[Moment, Own, list[int]]:
+    """The moment with the candidate fed so, and what still differs by itself."""
     one, other = moment.sides
-    fed = replace(other, feed=replace(other.feed, batches=one.feed.batches))
-    return _again(replace(moment, sides=(one, fed)), own, new)
+    return _again(replace(moment, sides=(one, replace(other, feed=feed))), own, new)
 
 
 def without(moment: Moment, own: Own, new: Sequence[int], i: int) -> tuple[Moment, Own, list[int]]:
@@ -53,9 +54,7 @@ def without(moment: Moment, own: Own, new: Sequence[int], i: int) -> tuple[Momen
     plan, pair = moment.plan, moment.plan.compared[i].aligned
     kept = [k for k, quantity in enumerate(plan.compared) if quantity.aligned is not pair]
     alignment = tuple(a for a in plan.alignment if a is not pair)
-    there = replace(
-        moment, plan=replace(plan, alignment=alignment, compared=tuple(plan.compared[k] for k in kept))
-    )
+    there = replace(moment, plan=replace(plan, alignment=alignment, compared=tuple(plan.compared[k] for k in kept)))
     measures = measures_of(there.plan, moment.reference, fed_alike(there))
     measures.spread[...] = np.fmax(measures.spread, own.measures.spread[:, kept])
     before = {plan.compared[k].name for k in new}
@@ -66,6 +65,16 @@ def without(moment: Moment, own: Own, new: Sequence[int], i: int) -> tuple[Momen
         and (quantity.name in before or (k >= i and quantity.kind in ("activation", "loss")))
     ]
     return there, replace(own, measures=measures), differ
+
+
+def is_certain(moment: Moment, pair: Aligned) -> bool:
+    """The two sides of a pair agree where they are fed alike, or are layers that hold the same parameters."""
+    layers = [{p.name: p.layer for p in side.watched["float64"].parameters} for side in moment.sides]
+    names = [name.removesuffix("/linear").partition("#")[0] for name in (pair.reference, pair.candidate)]
+    return pair.by == "value" or any(
+        [layers[0][link.reference.parameter], layers[1][link.candidate.parameter]] == names
+        for link in moment.plan.pairing.links
+    )
 
 
 def _again(moment: Moment, own: Own, new: Sequence[int]) -> tuple[Moment, Own, list[int]]:

@@ -42,7 +42,7 @@ def calls(function: Callable[[Any], Any]) -> Any:
 @pytest.mark.parametrize("name", KNOWN)
 def test_what_is_told_for_sure_is_reproduced(name: str) -> None:
     found, record = calls(KNOWN[name])
-    assert list(found) == list(record.activations)
+    assert [name for name in found if "@" not in name] == list(record.activations)
     for block in ("first", name, "last"):
         call = found[block]
         (op,) = call.ops
@@ -53,9 +53,9 @@ def test_what_is_told_for_sure_is_reproduced(name: str) -> None:
 
 
 def test_others_are_unknown() -> None:
-    found, _ = calls(jax.nn.elu)
-    assert not found["elu"].ops
-    assert found["elu"].inputs
+    found, _ = calls(jnp.sort)
+    assert not found["sort"].ops
+    assert found["sort"].inputs
 
 
 def test_advice() -> None:

@@ -20,11 +20,14 @@ from harness.ops import Scale
 from harness.ops_standard import ACTIVATIONS
 from harness.owning import Own
 from harness.questions.chains import Arrays, Chain, beside, chains, run
+from harness.questions.folding import folded
+from harness.questions.merging import evaluated, merged
+from harness.questions.trees import tree_of, within
 from harness.solving import Question
 from harness.views import put
 from reference.kinds import apply
 
-BEFORE, BEHIND = 12, 3
+BEFORE, BEHIND = 20, 3
 """Blocks around the one in question that are read."""
 
 Calls = tuple[Mapping[str, Call], Mapping[str, Call]]
@@ -65,6 +68,9 @@ def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> I
     values = shown(quantity, moment.reference, alone)
     rounded = shown(quantity, moment.reference, alone, "float32")
     names = quantity.reference, quantity.candidate
+    spanning = _spanning(moment, calls, names, (values, rounded), enough)
+    if spanning:
+        yield spanning
     theirs = [list(chains(of, name)) for of, name in zip(calls, names, strict=True)]
     pairs = sorted(((one, other) for one in theirs[0] for other in theirs[1]), key=_unlike)
     for one, other in islice(pairs, PAIRS):
@@ -80,6 +86,35 @@ def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> I
         put(quantity.aligned.view, own_layout, values[0])
         chain = theirs[1][0]
         yield _one_sided(chain, 1, [chain.canonical(own_layout), chain.output], enough)
+
+
+def _spanning(
+    moment: Moment,
+    calls: Calls,
+    names: tuple[str, str],
+    shown: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    enough: float,
+) -> Question | None:
+    """All that either side does between the values that both share and this one."""
+    pairs = [a.reference for a in moment.plan.alignment if a.reference in calls[0] and a.reference != names[0]]
+    shared = {name: calls[0][name].output for name in pairs}
+    one, other = (tree_of(of, name, shared) for of, name in zip(calls, names, strict=True))
+    if one is None or other is None:
+        return None
+    one, other = folded(one), folded(other)
+    pair = merged(one, other, shared)
+    if pair is None:
+        return None
+    canonical = calls[0][names[0]].canonical
+    values, rounded = (([canonical(of[0])], [canonical(of[1])]) for of in shown)
+    return Question(
+        parts=pair.parts,
+        values=values,
+        values32=rounded,
+        compute=lambda parts: [evaluated(pair, parts)],
+        enough=[enough],
+        of=(within(one), within(other), tuple(str(part) for parts in pair.parts for part in parts)),
+    )
 
 
 def _unlike(pair: tuple[Chain, Chain]) -> tuple[int, int]:
@@ -171,7 +206,9 @@ def unpaired(moment: Moment, alone: Taken, calls: Calls, names: tuple[str, str])
 
 def only_there(calls: Calls, block: Block) -> Parts:
     """The op of a block that one side has alone, and the one that reads it; () where it is not known for sure."""
-    side = block.alone or 0
+    if block.alone is None:
+        return ()
+    side = block.alone
     call = calls[side].get(block.candidate if side else block.reference)
     if call is None or len(call.ops) != 1 or len(call.inputs) != 1 or not reproduced(call):
         return ()

@@ -1,0 +1,163 @@
+"""Ops that say in several what one says: a tree as short as it can be, so that two spellings of one thing are equal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from harness.case import Linear, Sigmoid
+from harness.ops import (
+    AveragePool,
+    ClippedLinear,
+    Combine,
+    Conv,
+    Dropout,
+    HardSwish,
+    MaxPool,
+    Pad,
+    Permute,
+    Rectifier,
+    Scale,
+    Swish,
+)
+from harness.questions.trees import Leaf, Node, Tree
+
+
+def folded(tree: Tree, done: dict[int, Tree] | None = None) -> Tree:
+    """The same function in fewer ops."""
+    done = {} if done is None else done
+    if isinstance(tree, Leaf):
+        return tree
+    if id(tree) not in done:
+        read = tuple(folded(one, done) for one in tree.inputs)
+        done[id(tree)] = _shortened(Node(_plain(tree.op), read, tree.parameters, tree.block))
+    return done[id(tree)]
+
+
+def _shortened(tree: Node) -> Tree:
+    if len(tree.inputs) == 1 and not tree.parameters and _is_identity(tree.op):
+        return tree.inputs[0]
+    if len(tree.inputs) == 2:
+        return _gated(tree) or tree
+    before = tree.inputs[0] if len(tree.inputs) == 1 else None
+    if not isinstance(before, Node) or before.parameters:
+        return tree
+    one = _as_one(before.op, tree.op)
+    return tree if one is None else _shortened(Node(_plain(one), before.inputs, tree.parameters, tree.block))
+
+
+def _plain(op: Any) -> Any:
+    """A clipped line that is a rectifier, as one."""
+    match op:
+        case ClippedLinear(slope=1.0, offset=0.0, minimum=0.0):
+            return Rectifier(
+                negative_slope=0.0,
+                threshold=0.0,
+                maximum=op.maximum,
+                slope_at_threshold=op.slope_at_minimum,
+                slope_at_maximum=op.slope_at_maximum,
+            )
+    return op
+
+
+def _is_identity(op: Any) -> bool:
+    match op:
+        case Linear() | Scale(factor=1.0, offset=0.0) | Dropout(active=False, scaling="kept" | "none"):
+            return True
+        case Permute(axes=axes):
+            return axes == tuple(range(len(axes)))
+        case Pad(widths=widths):
+            return not np.any(widths)
+    return False
+
+
+def _as_one(first: Any, second: Any) -> Any | None:
+    """Two ops as one: a scale before or behind a clipped line, axes moved twice, padding before a window."""
+    match first, second:
+        case Scale(), Scale():
+            return Scale(factor=first.factor * second.factor, offset=first.offset * second.factor + second.offset)
+        case Permute(), Permute():
+            return Permute(axes=tuple(first.axes[axis] for axis in second.axes))
+        case Scale(), ClippedLinear():
+            slope, offset = second.slope * first.factor, second.slope * first.offset + second.offset
+            return replace(second, slope=slope, offset=offset, derivative=slope)
+        case Scale(), Rectifier(negative_slope=0.0, threshold=0.0) if second.maximum < math.inf:
+            return ClippedLinear(
+                slope=first.factor,
+                offset=first.offset,
+                minimum=0.0,
+                maximum=second.maximum,
+                derivative=first.factor,
+                slope_at_minimum=second.slope_at_threshold,
+                slope_at_maximum=second.slope_at_maximum,
+            )
+        case ClippedLinear(), Scale() if second.factor > 0:
+            return _scaled(first, second)
+        case Pad(mode="constant", widths=((0, 0), (0, 0), *widths)), MaxPool() | Conv() if not np.any(second.padding):
+            return replace(second, padding=tuple(widths), padding_value=first.value)
+        case Pad(mode="constant", widths=((0, 0), (0, 0), *widths), value=0.0), AveragePool(divisor=None) if not np.any(
+            second.padding
+        ):
+            return replace(second, padding=tuple(widths), count_include_pad=True)
+    return None
+
+
+def _scaled(line: ClippedLinear, scale: Scale) -> ClippedLinear:
+    return replace(
+        line,
+        slope=line.slope * scale.factor,
+        offset=line.offset * scale.factor + scale.offset,
+        minimum=line.minimum * scale.factor + scale.offset,
+        maximum=line.maximum * scale.factor + scale.offset,
+        derivative=line.derivative * scale.factor,
+    )
+
+
+def _gated(tree: Node) -> Tree | None:
+    """z times what a gate makes of it: swish, in either form."""
+    match tree.op:
+        case Combine(kind="multiply") if not tree.parameters:
+            for z, gate in (tree.inputs, tree.inputs[::-1]):
+                if isinstance(gate, Node) and len(gate.inputs) == 1 and not gate.parameters:
+                    op = _GATES.get(type(gate.op), _no_gate)(gate.op, gate.inputs[0], z)
+                    if op is not None:
+                        return Node(op, (z,), (), tree.block)
+    return None
+
+
+def _no_gate(op: Any, read: Tree, z: Tree) -> Any | None:
+    return None
+
+
+def _sigmoid_gate(op: Sigmoid, read: Tree, z: Tree) -> Any | None:
+    if same(read, z):
+        return Swish(beta=1.0)
+    match read:
+        case Node(op=Scale(offset=0.0) as scale) if same(read.inputs[0], z):
+            return Swish(beta=scale.factor)
+    return None
+
+
+def _clipped_gate(op: ClippedLinear, read: Tree, z: Tree) -> Any | None:
+    if not same(read, z) or (op.minimum, op.maximum) != (0.0, 1.0):
+        return None
+    return HardSwish(
+        slope=op.slope,
+        offset=op.offset,
+        slope_at_minimum=op.slope_at_minimum,
+        slope_at_maximum=op.slope_at_maximum,
+    )
+
+
+_GATES: Mapping[type, Any] = {Sigmoid: _sigmoid_gate, ClippedLinear: _clipped_gate}
+
+
+def same(one: Tree, other: Tree) -> bool:
+    """Two trees of one side are one value."""
+    if isinstance(one, Leaf) or isinstance(other, Leaf):
+        return isinstance(one, Leaf) and isinstance(other, Leaf) and np.array_equal(one.value, other.value)
+    return one is other
