@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.comparison import Comparison
     from harness.gradients.result import GradientCheck
+    from harness.trace import Difference
 
-    Judge = Callable[[Comparison | GradientCheck], list[str] | None]
+    Compared = Comparison | Difference
+    Judge = Callable[[Compared | GradientCheck], list[str] | None]
 
 GOOD = ("identical", "rounding", "pass")
 
@@ -26,7 +28,7 @@ REMEDIES = {
 """What to do about quantities that cannot be judged, by why they cannot."""
 
 
-def unless_good(result: Comparison | GradientCheck) -> list[str] | None:
+def unless_good(result: Compared | GradientCheck) -> list[str] | None:
     """None for a result that passes, else the lines to add to its words."""
     return None if result.verdict in GOOD else []
 
@@ -35,24 +37,43 @@ judge: ContextVar[Judge] = ContextVar("judge", default=unless_good)
 """Who sees every result before it can raise: in a test run by pytest, the plugin, which knows the test's waivers."""
 
 
-def assert_equivalent(reference: Any, candidate: Any, x: Any, y: Any = None, **options: Any) -> None:
+def assert_equivalent(reference: Any, candidate: Any, x: Any = None, y: Any = None, **options: Any) -> None:
     """Raise AssertionError with the whole finding unless two sides are the same but for rounding.
 
-    The arguments are those of `harness.compare`. `undecided` raises like `different`: what could not be judged was not
-    shown to be the same. Raises HarnessError for what cannot be compared.
+    The arguments are those of `harness.compare`; a side may also be a case, a `harness.trace.Run` of one, or a trace or
+    its folder. `undecided` raises like `different`: what could not be judged was not shown to be the same.
+    Raises HarnessError for what cannot be compared.
     """
     __tracebackhide__ = True
     from harness.case import HarnessError
-    from harness.porting import compare
+    from harness.comparison import Comparison
 
     try:
-        result = compare(reference, candidate, x, y, **options)
+        result = _compared(reference, candidate, x, y, options)
     except HarnessError as error:
         raise error.with_traceback(None) from None  # one line for the user; where in the harness says nothing
+    how = "harness.compare" if isinstance(result, Comparison) else "harness.trace.diff"
+    raise_unless_accepted(result, f"result: what {how} gives for the same arguments")
+
+
+def _compared(reference: Any, candidate: Any, x: Any, y: Any, options: dict[str, Any]) -> Compared:
+    from pathlib import Path
+
+    from harness.case import Case
+    from harness.porting import compare
+    from harness.trace import Run, Trace, diff
+
+    if any(isinstance(side, Case | Run | Trace | Path | str) for side in (reference, candidate)):
+        return diff(reference, candidate, *(each for each in (x, y) if each is not None), **options)
+    return compare(reference, candidate, x, y, **options)
+
+
+def raise_unless_accepted(result: Compared, *more: str) -> None:
+    """Let the judge decide on a comparison; where it refuses, raise AssertionError with all its words, and more."""
+    __tracebackhide__ = True
     said = judge.get()(result)
     if said is not None:
-        again = "result: what harness.compare gives for the same arguments"
-        raise AssertionError("\n".join([str(result), again, *undecided(result), *said]))
+        raise AssertionError("\n".join([str(result), *undecided(result), *said, *more]))
 
 
 def assert_gradient(f: Any, *inputs: Any, **options: Any) -> None:
@@ -73,11 +94,12 @@ def assert_gradient(f: Any, *inputs: Any, **options: Any) -> None:
         raise AssertionError("\n".join([str(result), *said]))
 
 
-def undecided(result: Comparison) -> list[str]:
+def undecided(result: Compared) -> list[str]:
     """Which quantities could not be judged, why, and what to do about it; nothing where all could."""
     frame = result.frame
+    lost = (frame["verdict"] == "undecided") & (frame["kind"] != "slot") & (frame["because"] != "missing")
     lines = []
-    for because, rows in frame[(frame["verdict"] == "undecided") & (frame["kind"] != "slot")].groupby("because"):
+    for because, rows in frame[lost].groupby("because", observed=True):
         first = rows.iloc[0]
         place = f"{len(rows):,} quantities, the first {first['name']} at step {first['step']}"
         lines.append(f"undecided ({because}): {place}; {REMEDIES.get(str(because), 'see the notes')}")

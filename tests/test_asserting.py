@@ -54,8 +54,8 @@ def test_the_text_says_what_where_how_much_allowed_why_and_what_next() -> None:
     assert lines[7].startswith("  write nn.LayerNorm(eps=1e-05) in pytorch (candidate), or nn.LayerNorm(eps=0.001) in")
     assert lines[-3:] == [
         'next: result.frame.query("step == 0") shows every quantity of that step',
-        "result: what harness.compare gives for the same arguments",
         f"page: pytest {os.environ['PYTEST_CURRENT_TEST'].removesuffix(' (call)')} --gradparity-report=DIR writes one",
+        "result: what harness.compare gives for the same arguments",
     ]
 
 
@@ -98,7 +98,7 @@ def test_who_judges_decides_and_adds_to_the_words() -> None:
 
     token = judge.set(refuse)
     try:
-        with pytest.raises(AssertionError, match=r"^identical(.|\n)*not today$"):
+        with pytest.raises(AssertionError, match=r"^identical(.|\n)*\nnot today\nresult: "):
             harness.assert_equivalent(network(), network(), X)
     finally:
         judge.reset(token)

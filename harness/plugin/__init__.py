@@ -3,7 +3,7 @@ so that a session that compares nothing pays nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     names = "comma-separated; default: GRADPARITY_FRAMEWORKS, then ini, then what is installed"
     group.addoption("--gradparity-frameworks", metavar="NAMES", help=f"run gradparity_framework on these ({names})")
     group.addoption("--gradparity-report", metavar="DIR", help="write a page for each comparison that fails")
+    replaces = "replace baselines that are no longer bit for bit the same"
+    group.addoption("--gradparity-regen", action="store_true", help=replaces)
     parser.addini("gradparity_frameworks", "run gradparity_framework on these, comma-separated", default="")
     parser.addini("gradparity_waivers", "file of known differences (gradparity-waivers.toml, if it exists)", default="")
 
@@ -50,6 +52,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def gradparity_framework(request: pytest.FixtureRequest) -> str:
     """The name of a framework: the test runs once for each."""
     return request.param
+
+
+@pytest.fixture
+def gradparity_baseline(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Call it with a side, as harness.trace.record takes it: it is compared with the trace stored beside the test."""
+    from functools import partial
+
+    from harness.plugin.baselines import check
+
+    return partial(check, request.node)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.asserting import Compared
     from harness.comparison import Comparison
 
 RUN = "run"
@@ -31,25 +32,35 @@ class Discrepancy:
     step: int
 
 
-def discrepancies(result: Comparison) -> list[Discrepancy]:
-    """All that keeps a comparison from being `identical` or `rounding`; inherited differences follow from these."""
+def discrepancies(result: Compared) -> list[Discrepancy]:
+    """All that keeps a comparison from being `identical` or `rounding`.
+
+    Of two models, inherited differences follow from their own errors, and are left out. Of traces it cannot be told
+    what was inherited: each quantity stands for itself.
+    """
+    from harness.asserting import GOOD
+    from harness.comparison import Comparison
+
     frame = _with_sizes(result.frame)
-    found = list(_own(result, frame))
+    found = list(_own(result, frame)) if isinstance(result, Comparison) else []
     if not found:
         found += _rows(frame[frame["verdict"] == "different"])
     undecided = frame[frame["verdict"] == "undecided"]
     whole = undecided["because"].isin(OF_A_RUN)
-    for because, rows in undecided[whole].groupby("because"):
+    for because, rows in undecided[whole].groupby("because", observed=True):
         size, step = float(rows["size"].max()), int(rows["step"].min())
         found.append(Discrepancy(quantity=RUN, causes=(str(because),), size=size, step=step))
-    return [*found, *_rows(undecided[~whole])]
+    found += _rows(undecided[~whole])
+    if not found and result.verdict not in GOOD:  # whatever it is, it is not to pass unseen
+        return [Discrepancy(quantity=RUN, causes=(result.because or UNKNOWN,), size=float("inf"), step=0)]
+    return found
 
 
 def _with_sizes(frame: Any) -> Any:
     """The rows that count, with the relative size of each difference."""
     import numpy as np
 
-    judged = frame[frame["kind"] != "slot"]
+    judged = frame[(frame["kind"] != "slot") & (frame["because"] != "missing")]
     largest = judged[["reference", "candidate"]].max(axis=1).to_numpy(float)
     gaps = judged[["d32", "d64"]].max(axis=1, skipna=False).to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -79,5 +90,5 @@ def _rows(frame: Any) -> list[Discrepancy]:
     """Quantities of the frame that stand for themselves."""
     return [
         Discrepancy(quantity=name, causes=(because or UNKNOWN,), size=_largest(rows), step=int(rows["step"].min()))
-        for (name, because), rows in frame.groupby(["name", "because"], sort=False)
+        for (name, because), rows in frame.groupby(["name", "because"], sort=False, observed=True)
     ]

@@ -12,7 +12,9 @@ import pytest
 from harness.plugin import ATTRIBUTE
 
 if TYPE_CHECKING:
+    from harness.asserting import Compared
     from harness.comparison import Comparison
+    from harness.finding import Finding
     from harness.gradients.result import GradientCheck
     from harness.plugin.waivers import Waiver
 
@@ -24,27 +26,20 @@ USED = pytest.StashKey[list[tuple["Waiver", str]]]()
 COUNT = pytest.StashKey[int]()
 
 
-def observe(item: pytest.Item, result: Comparison | GradientCheck) -> list[str] | None:
+def observe(item: pytest.Item, result: Compared | GradientCheck) -> list[str] | None:
     """Keep a result for the test's report; None where it passes or is waived, else the lines to add to its words."""
     from harness.asserting import GOOD
     from harness.comparison import Comparison
+    from harness.gradients.result import GradientCheck
 
-    entry: dict[str, Any] = {
-        "verdict": result.verdict,
-        "waived": [],
-        "where": "",
-        "cause": "",
-        "page": "",
-        "waiver": "",
-    }
+    entry = {"verdict": result.verdict, "waived": [], "where": "", "cause": "", "page": "", "waiver": ""}
     lines: list[str] | None = None if result.verdict in GOOD else []
-    if isinstance(result, Comparison):
-        if lines is not None:
-            lines = _ruled(item, result, entry)
-        if lines is not None:
-            lines += _paged(item, result, entry)
-    else:
+    if isinstance(result, GradientCheck):
         entry |= {"verdict": f"gradient: {result.verdict}", "where": _of_gradient(result), "cause": result.pattern}
+    elif lines is not None:
+        lines = _ruled(item, result, entry)
+        if lines is not None and isinstance(result, Comparison):
+            lines += _paged(item, result, entry)
     item.stash.setdefault(FOUND, []).append(entry)
     words = entry["verdict"] + (" (waived)" if entry["waived"] else "")
     item.user_properties.append(("gradparity.verdict", words))
@@ -70,15 +65,14 @@ def hand_over(item: pytest.Item, report: pytest.TestReport) -> None:
         item.stash[FOUND] = []
 
 
-def _ruled(item: pytest.Item, result: Comparison, entry: dict[str, Any]) -> list[str] | None:
+def _ruled(item: pytest.Item, result: Compared, entry: dict[str, Any]) -> list[str] | None:
     """A comparison that does not pass by itself, by the test's waivers."""
     from harness.plugin.discrepancy import discrepancies
     from harness.plugin.waivers import of_test, proposed, rule
 
     found = discrepancies(result)
-    first = result.first
-    entry["where"] = f"{first.place} at step {first.step}" if first else f"{found[0].quantity} at step {found[0].step}"
-    entry["cause"] = ", ".join(f"{c.id or 'no cause'} ({c.status})" for c in result.causes) or result.because
+    entry["where"] = f"{found[0].quantity} at step {found[0].step}"
+    entry["cause"] = ", ".join(_cause(cause) for cause in result.causes) or result.because
     waivers = of_test(item.config, item.nodeid)
     ruling = rule(found, waivers)
     item.stash.setdefault(USED, []).extend(ruling.used)
@@ -91,6 +85,12 @@ def _ruled(item: pytest.Item, result: Comparison, entry: dict[str, Any]) -> list
     return [*([f"waived: {covered}; not waived: {_places(ruling.open)}"] if covered else []), *ruling.why]
 
 
+def _cause(cause: Finding | str) -> str:
+    if isinstance(cause, str):
+        return cause.partition(";")[0]
+    return f"{cause.id or 'no cause'} ({cause.status})"
+
+
 def _places(found: Any) -> str:
     return ", ".join(dict.fromkeys(discrepancy.quantity for discrepancy in found))
 
@@ -101,7 +101,7 @@ def _paged(item: pytest.Item, result: Comparison, entry: dict[str, Any]) -> list
 
     folder = report_folder(item.config)
     if folder is None:
-        return [f"page: pytest {_quoted(item.nodeid)} {REPORT}=DIR writes one"]
+        return [f"page: pytest {quoted(item.nodeid)} {REPORT}=DIR writes one"]
     item.stash[COUNT] = item.stash.get(COUNT, 0) + 1
     place = folder / file_name(item.nodeid, f"-{item.stash[COUNT]}" if item.stash[COUNT] > 1 else "")
     try:
@@ -123,7 +123,8 @@ def file_name(nodeid: str, ending: str = "") -> str:
     return f"{safe}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}{ending}"
 
 
-def _quoted(nodeid: str) -> str:
+def quoted(nodeid: str) -> str:
+    """A test's id as a shell wants it."""
     import shlex
 
     return shlex.quote(nodeid)

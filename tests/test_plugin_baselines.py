@@ -1,0 +1,134 @@
+"""The fixture gradparity_baseline: a missing one fails and is written, a change is found, only asking replaces it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import frameworks as registry
+
+NAME = registry.installed()[-1] if registry.installed() else ""
+"""One that starts fast."""
+
+pytestmark = pytest.mark.skipif(not NAME, reason=f"no framework is installed; run: {registry.pip_line('jax')}")
+
+SUITE = f"""
+import pytest
+import harness
+from harness.trace import Run
+
+CASE = harness.CASES["toy-animals"]
+
+@pytest.mark.gradparity_framework({NAME!r})
+def test_run(gradparity_baseline, gradparity_framework):
+    gradparity_baseline(Run(case=CASE, framework=gradparity_framework), steps=3)
+
+class TestClass:
+    @pytest.mark.parametrize("name", ["a/b", "a:b", "../../c", "A/B", "x" * 300], ids=str)
+    def test_reference(self, gradparity_baseline, name):
+        gradparity_baseline(CASE, steps=2)
+        gradparity_baseline(CASE, steps=3)
+"""
+
+TESTS = 6
+
+PLANTED = f"""
+import importlib
+import frameworks
+
+native = importlib.import_module(frameworks.FRAMEWORKS[{NAME!r}].module)
+plain = native.start
+
+class Wrong:
+    def __init__(self, stepper):
+        self.stepper = stepper
+
+    def load(self, state, step):
+        self.stepper.load(state, step)
+
+    def run(self, x, y, rows):
+        self.stepper.run(x, y, rows)
+        rows *= 1 + 1e-6
+
+native.start = lambda case, precision: Wrong(plain(case, precision))
+"""
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_from_the_first_run_to_a_change_that_is_meant(pytester: pytest.Pytester) -> None:
+    _ = pytester.makepyfile(test_suite=SUITE)
+    folder = pytester.path / "test_suite"
+
+    first = pytester.runpytest_subprocess("-n", "2")
+    first.assert_outcomes(failed=TESTS)
+    first.stdout.fnmatch_lines([f"there was no baseline, now there is: look at it, and add {folder}/test_run-*"])
+    assert len(list(folder.iterdir())) == 6, "the second call of a test is not reached"
+    _ = pytester.runpytest_subprocess()
+    assert len(list(folder.iterdir())) == 11
+    assert {path.parent for path in pytester.path.rglob("header.json")} == set(folder.iterdir()), "nothing elsewhere"
+
+    stored = contents(folder)
+    second = pytester.runpytest_subprocess()
+    second.assert_outcomes(passed=TESTS)
+    second.stdout.fnmatch_lines(["11 compared: 11 identical"])
+    pytester.runpytest_subprocess("--gradparity-regen").assert_outcomes(passed=TESTS)
+    assert contents(folder) == stored, "nothing has changed"
+
+    _ = pytester.makeconftest(PLANTED)
+    third = pytester.runpytest_subprocess()
+    third.assert_outcomes(passed=TESTS - 1, failed=1)
+    third.stdout.fnmatch_lines(
+        [
+            "E*AssertionError: different: the baseline and now, 3 steps, * quantities compared",
+            "E*first divergence: z1 at step 0",
+            "E*Mismatched elements: *",
+            f"E*baseline: {folder}/test_run-*",
+            f"E*if that is meant: pytest 'test_suite.py::test_run[[]{NAME}[]]' --gradparity-regen",
+        ]
+    )
+    assert contents(folder) == stored, "a failure replaces nothing"
+
+    fourth = pytester.runpytest_subprocess("--gradparity-regen")
+    fourth.assert_outcomes(passed=TESTS - 1, failed=1)
+    fourth.stdout.fnmatch_lines(["E*different: the baseline and now*", "E*the baseline was replaced"])
+    changed = {
+        path.parent.name.split("-")[0] for path in folder.rglob("header.json") if stored[path] != path.read_bytes()
+    }
+    assert changed == {"test_run"}
+    pytester.runpytest_subprocess().assert_outcomes(passed=TESTS)
+
+
+def test_a_baseline_that_is_damaged_or_of_another_case_is_said(pytester: pytest.Pytester) -> None:
+    _ = pytester.makepyfile(test_suite=SUITE.replace("toy-animals", "tutorial-batch"))
+    _ = pytester.runpytest_subprocess("-k", "test_run")
+    _ = pytester.makepyfile(test_suite=SUITE)
+    other = pytester.runpytest_subprocess("-k", "test_run")
+    other.assert_outcomes(failed=1, deselected=TESTS - 1)
+    other.stdout.fnmatch_lines(["E*HarnessError: these are traces of other cases, *"])
+    other = pytester.runpytest_subprocess("-k", "test_run", "--gradparity-regen")
+    other.stdout.fnmatch_lines(
+        ["the baseline was replaced; it could not be compared: these are traces of other cases, *"]
+    )
+    (header,) = pytester.path.rglob("header.json")
+    _ = header.write_text(header.read_text()[:-20])
+    damaged = pytester.runpytest_subprocess("-k", "test_run")
+    damaged.assert_outcomes(failed=1, deselected=TESTS - 1)
+    damaged.stdout.fnmatch_lines(["E*HarnessError: */header.json *"])
+
+
+def test_a_change_can_be_waived(pytester: pytest.Pytester) -> None:
+    """As proposed by the failure itself, with a reason."""
+    _ = pytester.makepyfile(test_suite=SUITE)
+    _ = pytester.runpytest_subprocess("-k", "test_run")
+    _ = pytester.makeconftest(PLANTED)
+    lines = pytester.runpytest_subprocess("-k", "test_run").outlines
+    start = lines.index("[[waiver]]")
+    proposal = "\n".join(lines[start : start + 7])
+    _ = (pytester.path / "gradparity-waivers.toml").write_text(proposal.replace('reason = ""', 'reason = "meant"'))
+    done = pytester.runpytest_subprocess("-k", "test_run")
+    done.assert_outcomes(passed=1, deselected=TESTS - 1)
+    done.stdout.fnmatch_lines(["waived: test_suite.py::test_run*: z1 at step 0; until *: meant"])
