@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness import causes_forward, causes_training
 from harness.cause import Cause, signatures
-from harness.editing import Edit, Parts
+from harness.editing import Edit, Parts, same_float32
 
 TABLE: Mapping[str, Cause] = {cause.id: cause for cause in (*causes_forward.CAUSES, *causes_training.CAUSES)}
 """Every cause by its id."""
@@ -35,6 +35,8 @@ def named(edits: Sequence[Edit], parts: Parts) -> tuple[Named, ...]:
 
 def rows_of(edit: Edit, parts: Parts) -> list[Cause]:
     """The rows that name an edit by its most telling signature; at worst that a layer differs."""
+    if same_float32(edit):
+        return [TABLE["float32-constant"]]
     for signature in signatures(edit, parts):
         rows = [row for row in TABLE.values() if signature in row.edits and (row.when is None or row.when(edit))]
         if rows:

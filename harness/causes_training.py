@@ -318,7 +318,7 @@ CAUSES = (
         id="float32-constant",
         acts="forward",
         meaning="a constant passes through float32 in a float64 run (`because: leak`)",
-        unproven="a rounding: it is proven by rounding the same constant on the other side, and is no difference",
+        edits=("Leaks.names",),
     ),
     Cause(
         id="float32-kernel",

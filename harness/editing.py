@@ -103,6 +103,12 @@ def differing(parts: Parts, other: Parts) -> list[Edit]:
     return edits
 
 
+def same_float32(edit: Edit) -> bool:
+    """A number and what float32 makes of it: a rounding, no difference."""
+    one, other = edit.before, edit.after
+    return isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
+
+
 def smallest(puzzle: Puzzle, parts: Parts, edits: Sequence[Edit]) -> list[tuple[Edit, ...]]:
     """The smallest sets of these edits that fit; all of the smallest size, as one is as good as the other."""
     for count in range(1, len(edits) + 1):

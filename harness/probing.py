@@ -81,7 +81,7 @@ def _of_gradient(points: Sequence[Point], i: int) -> Iterator[Probe]:
     enough = [K * point.own.measures.budget[0, i] for point in points]
     names = [side.name for side in moment.sides]
     if (piled := _piled(moment)) and moment.plan.compared[i].kind == "gradient":
-        yield Probe(signature="gradient:piled", text=piled, proven=False)
+        yield piled
     for side in (0, 1):
         if all(not pair[side].any() and pair[1 - side].any() for pair in pairs):
             yield Probe(signature=_stopped(moment, i), text=f"nothing flows back in {names[side]}", proven=False)
@@ -138,13 +138,15 @@ def _stopped(moment: Moment, i: int) -> str:
     return "gradient:zero" if all(trains) else "update:zero"
 
 
-def _piled(moment: Moment) -> str:
+def _piled(moment: Moment) -> Probe | None:
     """How the two sides gather gradients, where they do so in other ways."""
     rules = [side.watched["float64"].rule() for side in moment.sides]
     ways = [None if rule is None else rule.accumulation for rule in rules]
-    if None in ways or ways[0] == ways[1] or not moment.step:
-        return ""
-    return "; ".join(f"{way} in {side.name}" for way, side in zip(ways, moment.sides, strict=True))
+    if ways[0] is None or ways[1] is None or ways[0] == ways[1] or not moment.step:
+        return None
+    text = "; ".join(f"{way} in {side.name}" for way, side in zip(ways, moment.sides, strict=True))
+    averaged = replace(ways[0], combine=ways[1].combine) == ways[1]
+    return Probe(signature="gradient:averaged" if averaged else "gradient:piled", text=text, proven=False)
 
 
 # --- updates ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from harness.editing import Alternatives, Edit, Parts, Puzzle, apart, differing, edited, searched, smallest
+from harness.editing import (
+    Alternatives,
+    Edit,
+    Parts,
+    Puzzle,
+    apart,
+    differing,
+    edited,
+    same_float32,
+    searched,
+    smallest,
+)
 
 Compute = Callable[[Parts], Sequence[np.ndarray]]
 Values = Sequence[np.ndarray]
@@ -75,7 +86,9 @@ def solved(question: Question) -> Solved | None:
     reference, candidate = (_believed(question, side) for side in (0, 1))
     if reference and candidate:
         edits = differing(reference, candidate) if len(reference) == len(candidate) else []
-        leaks = [e for e in edits if e.position in question.free or _same_float32(e.before, e.after)]
+        leaks = [e for e in edits if e.position in question.free or same_float32(e)]
+        if leaks and apart(_puzzle(question, 1), edited(reference, leaks)) <= 1:
+            return _answer(question, reference, [tuple(leaks)])
         reference = edited(reference, leaks)
         fits = smallest(_puzzle(question, 1), reference, [edit for edit in edits if edit not in leaks])
         return _answer(question, reference, fits) if fits else None
@@ -88,11 +101,6 @@ def solved(question: Question) -> Solved | None:
         fits = searched(_puzzle(question, 0), candidate, question.alternatives)
         return _turned(question, candidate, fits[0], fits[1:]) if fits else None
     return None
-
-
-def _same_float32(one: object, other: object) -> bool:
-    """A number and what float32 makes of it: a rounding, no difference."""
-    return isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
 
 
 def _believed(question: Question, side: int) -> Parts:

@@ -44,6 +44,9 @@ PENALTIES = tuple(
 )
 """Penalties tried where a side's is not known; the factor is solved for."""
 
+CLIP = (1e-7, 1 - 1e-7)
+"""Keras 3.15, keras.config.epsilon(): how probabilities are clipped."""
+
 EACH = 4
 """Parts of one output's loss: what is done first, the term, the targets, the rest of a Loss. Behind them all stand the
 penalty and what is given."""
@@ -105,8 +108,14 @@ def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
         compute=compute,
         enough=enough,
         values32=([one for one, _ in rounded], [other for _, other in rounded]),
-        alternatives={0: BEFORE, 1: (*BY_ELEMENT, *BY_ROW), last: (None, *PENALTIES)},
+        alternatives={0: BEFORE, 1: (*_clipped(pair), *BY_ELEMENT, *BY_ROW), last: (None, *PENALTIES)},
     )
+
+
+def _clipped(pair: Sequence[Parts]) -> list[Any]:
+    """The known side's first term, with Keras's clipping of probabilities or without."""
+    term: Any = next((parts[1] for parts in pair if parts), None)
+    return [replace(term, clip=clip) for clip in (None, CLIP)] if hasattr(term, "clip") else []
 
 
 def _computed(

@@ -73,7 +73,7 @@ def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
         values=values,
         compute=compute,
         enough=enough,
-        free=frozenset({4}),
+        free=frozenset({5}),
         values32=([one for one, _ in rounded], [other for _, other in rounded]),
         alternatives=_alternatives(readings, values, tuple(links)),
     )
@@ -87,8 +87,8 @@ def _alternatives(
     if not known:
         return {}
     moving = [tuple(name for name, update in zip(names, of, strict=True) if update.any()) for of in values]
-    scopes = [replace(known[3], trained=scope) for scope in moving if scope and scope != names]
-    return {0: _optimizers(known[0]), 1: (None, *CLIPPINGS), 2: (Constant(),), 3: scopes}
+    scopes = [replace(known[4], trained=scope) for scope in moving if scope and scope != names]
+    return {0: _optimizers(known[0]), 1: (None, *CLIPPINGS), 2: (Constant(),), 4: scopes}
 
 
 def _optimizers(known: Optimizer) -> list[Optimizer]:
@@ -119,18 +119,18 @@ def _leaking(puzzle: Puzzle, parts: Parts) -> Parts:
 
 
 def rule_of(parts: Parts) -> Rule:
-    """The rule that these parts (optimizer, clipping, schedule, and what else a rule says) make."""
-    optimizer, clipping, schedule, rest = parts
-    return replace(rest, optimizer=optimizer, clipping=clipping, schedule=schedule)
+    """The rule that these parts (optimizer, clipping, schedule, accumulation, and what else a rule says) make."""
+    optimizer, clipping, schedule, accumulation, rest = parts
+    return replace(rest, optimizer=optimizer, clipping=clipping, schedule=schedule, accumulation=accumulation)
 
 
 def _parts(moment: Moment, side: int, links: dict[str, Link]) -> Parts:
     rule = moment.sides[side].watched["float64"].rule()
     if rule is None:
         return ()
-    bare: dict[str, Any] = {"optimizer": None, "clipping": None, "schedule": None}
+    bare: dict[str, Any] = dict.fromkeys(("optimizer", "clipping", "schedule", "accumulation"))
     scopes = {name: in_common(moment, side, getattr(rule, name), links) for name in ("decayed", "trained")}
-    return rule.optimizer, rule.clipping, rule.schedule, replace(rule, **bare, **scopes)
+    return rule.optimizer, rule.clipping, rule.schedule, rule.accumulation, replace(rule, **bare, **scopes)
 
 
 def _state(moment: Moment, links: dict[str, Link]) -> State:
