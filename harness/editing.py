@@ -75,11 +75,19 @@ def apart(puzzle: Puzzle, parts: Parts) -> float:
     if any(np.shape(one) != np.shape(other) for one, other in zip(found, puzzle.wanted, strict=True)):
         return math.inf
     gaps = [
-        float(np.abs(one - other).max(initial=0.0)) / limit
+        _gap(one, other) / limit
         for one, other, limit in zip(found, puzzle.wanted, puzzle.enough, strict=True)
         if limit < math.inf
     ]
     return math.inf if any(math.isnan(gap) for gap in gaps) else max(gaps, default=0.0)
+
+
+def _gap(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference; NaN on both sides is none."""
+    one, other = np.asarray(one), np.asarray(other)
+    alike = (one == other) | (np.isnan(one) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        return float(np.where(alike, 0.0, np.abs(one - other)).max(initial=0.0))
 
 
 def edited(parts: Parts, edits: Sequence[Edit]) -> Parts:

@@ -67,8 +67,10 @@ def _other_inputs(moment: Moment, own: Own, i: int) -> Probe | None:
 def _feeds(moment: Moment) -> Iterator[tuple[str, str, Feed]]:
     theirs = moment.sides[1].feed
     for order in itertools.permutations(range(len(theirs.inputs))):
-        if order != tuple(range(len(order))) and len(order) <= 4:
-            swapped = replace(theirs, inputs=tuple(theirs.inputs[k] for k in order))
+        inputs = tuple(theirs.inputs[k] for k in order)
+        alike = [one.shape for one in inputs] == [own.shape for own in theirs.inputs]
+        if order != tuple(range(len(order))) and len(order) <= 4 and alike:
+            swapped = replace(theirs, inputs=inputs)
             yield "batches:columns", f"the inputs come in another order; meant: {order}", swapped
 
 

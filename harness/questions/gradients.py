@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from harness.calls import Call
 from harness.editing import Parts
 from harness.elsewhere import Moment
 from harness.following import Compared, Taken, shown
@@ -18,8 +18,11 @@ from harness.ops import Detach
 from harness.owning import Own
 from harness.questions.blocks import Calls, held_by
 from harness.questions.buffers import layer_of
-from harness.questions.chains import Arrays, Backward, Chain, beside, chains, run, run_back
+from harness.questions.chains import Backward, Chain, beside, chains, run, run_back
 from harness.solving import Question
+
+Found = tuple[Sequence["Branch"], np.ndarray, Sequence[np.ndarray]]
+"""The ways back to a gradient, an array like it, and both sides' values of it; canonical."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,31 +35,52 @@ class Seen:
     cotangents: Mapping[str, np.ndarray]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """One way back to a gradient: a chain, its output's cotangent (canonical), and which of its gradients is meant.
+
+    may_stop: whether it can be that nothing flows back here on the other side.
+    """
+
+    chain: Chain
+    cotangent: np.ndarray
+    read: Callable[[Backward], np.ndarray | None]
+    may_stop: bool
+
+
 def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> Iterator[Question]:
-    """The gradient of a parameter from its layer's cotangent, or of an activation from those of the blocks that read
-    it; of both sides where both are known, else of one."""
+    """The gradient of a parameter from the cotangents of its layer's calls, or of an activation from those of the
+    blocks that read it; of both sides where both are known, else of one."""
     quantity, enough = moment.plan.compared[i], K * own.measures.budget[0, i]
     for side in (0, 1):
         seen = _seen(moment, alone, quantity, side)
         both = calls if side == 0 else calls[::-1]
+        if seen is None:
+            continue
+        pair = (both[0], both[1])
         made = _of_parameter if quantity.kind == "gradient" else _of_activation
-        question = made(moment, i, (both[0], both[1]), side, seen, enough) if seen else None
-        if question:
-            yield _forward_too(moment, own, side, question)
+        found = made(moment, i, pair, side, seen)
+        if found is None:
+            continue
+        branches, like, values = found
+        limits = [_limit(moment, own, side, branch.chain.blocks[0]) for branch in branches]
+        outer = [np.inf if limit is None else limit for limit in limits]
+        if len(branches) == 1:
+            partner = seen.partners.get(branches[0].chain.blocks[0], "")
+            other = next(chains(pair[1], partner), None)
+            if other is not None:
+                yield _of_both(branches[0], other, side, like, values, [enough, *outer])
+        if None not in limits:
+            yield _of_one(branches, side, like, values, [enough, *outer])
 
 
-def _forward_too(moment: Moment, own: Own, side: int, question: Question) -> Question:
-    """What explains a gradient must leave the block's output as it is, where the two sides agree in that."""
-    name, output = question.of[1][0], question.values[side][-1]
+def _limit(moment: Moment, own: Own, side: int, name: str) -> float | None:
+    """What rounding explains of a block's output: what explains a gradient must leave it as it is. None where the two
+    sides do not agree in it."""
     for i, quantity in enumerate(moment.plan.compared):
         if quantity.kind == "activation" and (quantity.candidate if side else quantity.reference) == name:
-            agree = own.measures.ratio[0, i] <= K
-            limit = K * own.measures.budget[0, i] if agree else np.inf
-            values = [[*of[:-1], output] for of in question.values]
-            return replace(
-                question, values=(values[0], values[1]), enough=[*question.enough[:-1], limit], searching=bool(agree)
-            )
-    return question
+            return K * own.measures.budget[0, i] if own.measures.ratio[0, i] <= K else None
+    return np.inf
 
 
 def _seen(moment: Moment, alone: Taken, quantity: Compared, side: int) -> Seen | None:
@@ -74,90 +98,121 @@ def _seen(moment: Moment, alone: Taken, quantity: Compared, side: int) -> Seen |
     if meant is None or own is None:
         return None
     back = {candidate: reference for reference, candidate in partners.items()}
-    return Seen(name=name, partners=back, values=(meant, own), cotangents=forced.cotangents)
+    cotangents = {**theirs.cotangents, **forced.cotangents}
+    return Seen(name=name, partners=back, values=(meant, own), cotangents=cotangents)
 
 
-def _of_parameter(moment: Moment, i: int, calls: Calls, side: int, seen: Seen, enough: float) -> Question | None:
-    layers = layer_of(moment, i, side), layer_of(moment, i, 1 - side)
-    one, other = (next(chains(of, layer), None) for of, layer in zip(calls, layers, strict=True))
-    cotangent = seen.cotangents.get(layers[0])
-    if one is None or cotangent is None:
-        return None
-    place = next(((k, row.index(seen.name)) for k, row in enumerate(one.names) if seen.name in row), None)
-    if place is None:
-        return None
-    op, index = place
-    held = one.parameters[op][index]
+def _of_parameter(moment: Moment, i: int, calls: Calls, side: int, seen: Seen) -> Found | None:
+    layer = layer_of(moment, i, side)
+    others = (moment.reference if side else moment.candidate).records["float64"].cotangents
+    branches: list[Branch] = []
+    axes = None
     state = (
         moment.reference.before
         if side == 0
         else mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before)
     )
-    axes = _axes(state["float64"].values[seen.name], held)
-    if axes is None:
+    held = np.zeros(0)
+    for name in calls[0]:
+        chain = next(chains(calls[0], name), None) if name.partition("#")[0] == layer else None
+        if chain is None or name not in seen.cotangents:
+            continue
+        place = next(((k, row.index(seen.name)) for k, row in enumerate(chain.names) if seen.name in row), None)
+        if place is None:
+            return None
+        held = chain.parameters[place[0]][place[1]]
+        axes = _axes(state["float64"].values[seen.name], held)
+        read = partial(_of_held, *place)
+        cotangent = chain.canonical(seen.cotangents[name])
+        stops = seen.partners.get(name, "") not in others  # else it reaches another parameter there
+        branches.append(Branch(chain=chain, cotangent=cotangent, read=read, may_stop=stops))
+    if not branches or axes is None:
         return None
-
-    def read(found: Backward) -> np.ndarray | None:
-        return found[1][op][index]
-
-    return _question(one, other, side, cotangent, read, held, [v.transpose(axes) for v in seen.values], enough)
+    return branches, held, [value.transpose(axes) for value in seen.values]
 
 
-def _of_activation(moment: Moment, i: int, calls: Calls, side: int, seen: Seen, enough: float) -> Question | None:
+def _of_held(op: int, index: int, found: Backward) -> np.ndarray | None:
+    return found[1][op][index]
+
+
+def _of_activation(moment: Moment, i: int, calls: Calls, side: int, seen: Seen) -> Found | None:
     own = calls[0].get(seen.name)
-    if own is None:
+    taken = moment.candidate if side else moment.reference
+    record = taken.records["float64"]
+    if own is None or seen.name in record.outputs:
         return None
-    readers = [name for name, call in calls[0].items() if _reads(call, own.output) and name in seen.cotangents]
-    if len(readers) != 1 or readers[0] == seen.name:
-        return None
-    one = next(chains(calls[0], readers[0]), None)
-    other = next(chains(calls[1], seen.partners.get(readers[0], "")), None)
-    if one is None:
-        return None
-    position = next(k for k, array in enumerate(one.inputs) if np.array_equal(array, own.output))
-
-    def read(found: Backward) -> np.ndarray | None:
-        return found[0][position]
-
-    values = [own.canonical(value) for value in seen.values]
-    return _question(one, other, side, seen.cotangents[readers[0]], read, own.output, values, enough)
+    branches = []
+    for name, call in calls[0].items():
+        places = [k for k, array in enumerate(call.inputs) if np.array_equal(array, own.output)]
+        if name == seen.name or not places or name not in record.cotangents:
+            continue
+        chain = next(chains(calls[0], name), None)
+        if chain is None or name not in seen.cotangents:
+            return None
+        read = partial(_of_inputs, places)
+        cotangent = chain.canonical(seen.cotangents[name])
+        branches.append(Branch(chain=chain, cotangent=cotangent, read=read, may_stop=True))
+    return (branches, own.output, [own.canonical(value) for value in seen.values]) if branches else None
 
 
-def _question(
-    one: Chain,
-    other: Chain | None,
-    side: int,
-    cotangent: np.ndarray,
-    read: Callable[[Backward], np.ndarray | None],
-    like: np.ndarray,
-    values: Sequence[np.ndarray],
-    enough: float,
+def _of_inputs(places: Sequence[int], found: Backward) -> np.ndarray | None:
+    given = [gradient for k in places if (gradient := found[0][k]) is not None]
+    return sum(given[1:], given[0]) if given else None
+
+
+def _of_both(
+    branch: Branch, other: Chain, side: int, like: np.ndarray, values: Sequence[np.ndarray], enough: Sequence[float]
 ) -> Question:
-    """What a side's chain makes of a cotangent; the other side's chain beside it, where that is known too."""
-    dy = one.canonical(cotangent)
-    if other is None:
-        parts: tuple[Parts, Parts] = (one.ops, ())
-        held: Sequence[Sequence[Arrays]] = [[parameters] for parameters in one.parameters]
-    else:
-        parts = beside(one, other)
-        held = held_by(one, other, parts)
+    """What either side's chain makes of a cotangent."""
+    chain = branch.chain
+    parts = beside(chain, other)
+    held = held_by(chain, other, parts)
 
     def compute(ops: Parts) -> list[np.ndarray]:
-        found = read(run_back(ops, one, held, dy))
-        return [np.zeros_like(like) if found is None else found, run(ops, one, held)]
+        found = branch.read(run_back(ops, chain, held, branch.cotangent))
+        return [np.zeros_like(like) if found is None else found, run(ops, chain, held)]
 
     return Question(
         parts=parts if side == 0 else (parts[1], parts[0]),
-        values=([values[0], one.output], [values[1], one.output]),
+        values=([values[0], chain.output], [values[1], chain.output]),
         compute=compute,
-        enough=[enough, np.inf],
-        alternatives={} if other else {k: (None, Detach()) for k in range(len(one.ops))},
-        of=((str(side),), one.blocks, () if other is None else other.blocks),
+        enough=enough,
+        searching=False,
+        of=((str(side),), chain.blocks, other.blocks),
     )
 
 
-def _reads(call: Call, output: np.ndarray) -> bool:
-    return bool(call.ops) and any(np.array_equal(array, output) for array in call.inputs)
+def _of_one(
+    branches: Sequence[Branch], side: int, like: np.ndarray, values: Sequence[np.ndarray], enough: Sequence[float]
+) -> Question:
+    """What a side's chains make of their cotangents, together; before each is the place where nothing may flow back."""
+    lengths = [1 + len(branch.chain.ops) for branch in branches]
+    ends = np.cumsum(lengths).tolist()
+    parts = tuple(op for branch in branches for op in (None, *branch.chain.ops))
+    outputs = [branch.chain.output for branch in branches]
+
+    def compute(ops: Parts) -> list[np.ndarray]:
+        total, made = np.zeros_like(like), []
+        for branch, end, length in zip(branches, ends, lengths, strict=True):
+            stop, *own = ops[end - length : end]
+            held = [[parameters] for parameters in branch.chain.parameters]
+            made.append(run(tuple(own), branch.chain, held))
+            found = None if stop else branch.read(run_back(tuple(own), branch.chain, held, branch.cotangent))
+            total = total if found is None else total + found
+        return [total, *made]
+
+    return Question(
+        parts=(parts, ()) if side == 0 else ((), parts),
+        values=([values[0], *outputs], [values[1], *outputs]),
+        compute=compute,
+        enough=enough,
+        alternatives={
+            end - length: (Detach(),)
+            for branch, end, length in zip(branches, ends, lengths, strict=True)
+            if branch.may_stop
+        },
+        of=((f"{side} alone",), *(branch.chain.blocks for branch in branches)),
+    )
 
 
 def _axes(own: np.ndarray, canonical: np.ndarray) -> tuple[int, ...] | None:
