@@ -6,7 +6,6 @@ Only the standard library at import: the pytest plugin loads this in every sessi
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,8 +32,9 @@ def unless_good(result: Compared | GradientCheck) -> list[str] | None:
     return None if result.verdict in GOOD else []
 
 
-judge: ContextVar[Judge] = ContextVar("judge", default=unless_good)
-"""Who sees every result before it can raise: in a test run by pytest, the plugin, which knows the test's waivers."""
+judge: Judge = unless_good
+"""Who sees every result before it can raise: in a test run by pytest the plugin, which knows the test's waivers. Not a
+context variable: a test's threads, and event loops that outlive a test, would see another test's, or none."""
 
 
 def assert_equivalent(reference: Any, candidate: Any, x: Any = None, y: Any = None, **options: Any) -> None:
@@ -71,7 +71,7 @@ def _compared(reference: Any, candidate: Any, x: Any, y: Any, options: dict[str,
 def raise_unless_accepted(result: Compared, *more: str) -> None:
     """Let the judge decide on a comparison; where it refuses, raise AssertionError with all its words, and more."""
     __tracebackhide__ = True
-    said = judge.get()(result)
+    said = judge(result)
     if said is not None:
         raise AssertionError("\n".join([str(result), *undecided(result), *said, *more]))
 
@@ -89,7 +89,7 @@ def assert_gradient(f: Any, *inputs: Any, **options: Any) -> None:
         result = check_gradient(f, *inputs, **options)
     except HarnessError as error:
         raise error.with_traceback(None) from None
-    said = judge.get()(result)
+    said = judge(result)
     if said is not None:
         raise AssertionError("\n".join([str(result), *said]))
 

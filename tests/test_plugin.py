@@ -67,13 +67,13 @@ class TestCase(unittest.TestCase):
 """
 
 SUMMARY = {
-    "9 compared: 3 identical, 5 different, 1 gradient: fail",
+    "9 compared: 3 identical, 5 different, 1 gradient fail",
     "different: test_suite.py::test_other: forward:1 at step 0, layernorm-eps (proven)",
     "different: test_suite.py::test_raises: forward:1 at step 0, layernorm-eps (proven); the test passed all the same",
     "different: test_suite.py::test_setup: forward:1 at step 0, layernorm-eps (proven)",
     "different: test_suite.py::TestClass::test_method[0.0001]: forward:1 at step 0, layernorm-eps (proven)",
     "different: test_suite.py::TestCase::test_other: forward:1 at step 0, layernorm-eps (proven)",
-    "gradient: fail: test_suite.py::TestCase::test_gradient: input 0 [0], output 0, sign",
+    "gradient fail: test_suite.py::TestCase::test_gradient: input 0 [0], output 0, sign",
 }
 
 needs_torch = pytest.mark.skipif("pytorch" not in registry.installed(), reason=registry.pip_line("pytorch"))
@@ -107,9 +107,8 @@ def test_a_session_shows_all_that_was_found(suite: pytest.Pytester, workers: tup
     text = done.stdout.str()
     written = text.partition(" gradparity ==")[2].partition("=== short test summary")[0].splitlines()[1:-1]
     assert written[-1].endswith("pages/index.html")
-    counts, *said = written[:-1]
-    assert sorted(counts.partition(": ")[2].split(", ")) == ["1 gradient: fail", "3 identical", "5 different"]
-    assert {"9 compared: 3 identical, 5 different, 1 gradient: fail", *said} == SUMMARY
+    assert set(written[:-1]) == SUMMARY
+    assert len(written[:-1]) == len(SUMMARY)
     _check_pages(suite.path / "pages")
     _check_junit(suite.path / "junit.xml")
 

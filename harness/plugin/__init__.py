@@ -58,10 +58,11 @@ def gradparity_framework(request: pytest.FixtureRequest) -> str:
 def gradparity_baseline(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Call it with a side, as harness.trace.record takes it: it is compared with the trace stored beside the test."""
     from functools import partial
+    from itertools import count
 
     from harness.plugin.baselines import check
 
-    return partial(check, request.node)
+    return partial(check, request.node, count(1))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,14 +78,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """What the test's assertions find goes through the plugin."""
     from functools import partial
 
-    from harness.asserting import judge
+    from harness import asserting
     from harness.plugin.witness import observe
 
-    token = judge.set(partial(observe, item))
+    before, asserting.judge = asserting.judge, partial(observe, item)
     try:
         return (yield)
     finally:
-        judge.reset(token)
+        asserting.judge = before
 
 
 @pytest.hookimpl(wrapper=True)

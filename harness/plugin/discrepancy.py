@@ -61,7 +61,7 @@ def _with_sizes(frame: Any) -> Any:
     import numpy as np
 
     judged = frame[(frame["kind"] != "slot") & (frame["because"] != "missing")]
-    largest = judged[["reference", "candidate"]].max(axis=1).to_numpy(float)
+    largest = judged[["reference", "candidate"]].abs().max(axis=1).to_numpy(float)
     gaps = judged[["d32", "d64"]].max(axis=1, skipna=False).to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         sizes = np.where(gaps == 0, 0.0, gaps / largest)

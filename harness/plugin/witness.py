@@ -35,7 +35,7 @@ def observe(item: pytest.Item, result: Compared | GradientCheck) -> list[str] | 
     entry = {"verdict": result.verdict, "waived": [], "where": "", "cause": "", "page": "", "waiver": ""}
     lines: list[str] | None = None if result.verdict in GOOD else []
     if isinstance(result, GradientCheck):
-        entry |= {"verdict": f"gradient: {result.verdict}", "where": _of_gradient(result), "cause": result.pattern}
+        entry |= {"verdict": f"gradient {result.verdict}", "where": _of_gradient(result), "cause": result.pattern}
     elif lines is not None:
         lines = _ruled(item, result, entry)
         if lines is not None and isinstance(result, Comparison):
