@@ -62,17 +62,23 @@ class TestCase(unittest.TestCase):
     def test_other(self):
         harness.assert_equivalent(net(), net(1e-3), X)
 
+    def test_subtests(self):
+        for epsilon in (1e-5, 1e-3):
+            with self.subTest(epsilon=epsilon):
+                harness.assert_equivalent(net(), net(epsilon), X)
+
     def test_gradient(self):
         harness.assert_gradient((np.sin, lambda v, x: -v * np.cos(x)), np.ones(3))
 """
 
 SUMMARY = {
-    "9 compared: 3 identical, 5 different, 1 gradient fail",
+    "11 compared: 4 identical, 6 different, 1 gradient fail",
     "different: test_suite.py::test_other: forward:1 at step 0, layernorm-eps (proven)",
     "different: test_suite.py::test_raises: forward:1 at step 0, layernorm-eps (proven); the test passed all the same",
     "different: test_suite.py::test_setup: forward:1 at step 0, layernorm-eps (proven)",
     "different: test_suite.py::TestClass::test_method[0.0001]: forward:1 at step 0, layernorm-eps (proven)",
     "different: test_suite.py::TestCase::test_other: forward:1 at step 0, layernorm-eps (proven)",
+    "different: test_suite.py::TestCase::test_subtests: forward:1 at step 0, layernorm-eps (proven)",
     "gradient fail: test_suite.py::TestCase::test_gradient: input 0 [0], output 0, sign",
 }
 
@@ -89,9 +95,9 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 @needs_torch
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_a_session_shows_all_that_was_found(suite: pytest.Pytester, workers: tuple[str, ...]) -> None:
-    """In functions, fixtures, classes, parameters and unittest, with xdist and without: the same words."""
+    """In functions, fixtures, classes, parameters, unittest and subtests, with xdist and without: the same words."""
     done = suite.runpytest_subprocess(*workers, "--junitxml=junit.xml", "--gradparity-report=pages")
-    done.assert_outcomes(passed=5, failed=4, errors=1)
+    done.assert_outcomes(passed=6, failed=5, errors=1)
     assert done.ret == pytest.ExitCode.TESTS_FAILED
     done.stdout.fnmatch_lines(
         [
@@ -118,6 +124,7 @@ def _check_pages(folder: Path) -> None:
     runs = sorted(path.parent.name for path in folder.glob("*/report.html"))
     assert [name.rpartition("-")[0] for name in runs] == [
         "test_suite-TestCase-test_other",
+        "test_suite-TestCase-test_subtests",
         "test_suite-TestClass-test_method-0.0001",
         "test_suite-test_other",
         "test_suite-test_raises",
@@ -146,7 +153,7 @@ def _check_junit(path: Path) -> None:
 @needs_torch
 def test_without_the_plugin_assertions_raise_all_the_same(suite: pytest.Pytester) -> None:
     done = suite.runpytest_subprocess("-p", "no:gradparity")
-    done.assert_outcomes(passed=5, failed=4, errors=1)
+    done.assert_outcomes(passed=6, failed=5, errors=1)
     assert "= gradparity =" not in done.stdout.str()
     assert "[[waiver]]" not in done.stdout.str()
     done.stdout.fnmatch_lines(["E*AssertionError: different: *", "E*cause proven: layernorm-eps: *"])

@@ -218,12 +218,27 @@ def test_a_difference_without_an_own_error_is_not_lost() -> None:
 
 SUITE = """
 import pytest
+import threading
 import unittest
 import harness
 from models import X, net
 
 def test_waived():
     harness.assert_equivalent(net(), net(1e-3), X)
+
+def test_thread():
+    errors = []
+
+    def compare():
+        try:
+            harness.assert_equivalent(net(), net(1e-3), X)
+        except AssertionError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=compare)
+    thread.start()
+    thread.join()
+    assert not errors
 
 def test_worse():
     harness.assert_equivalent(net(), net(1e-1), X)
@@ -269,7 +284,10 @@ def entry(test: str, **changes: Any) -> str:
 @pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist", "loadgroup")], ids=["alone", "xdist"])
 def test_in_a_session(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
     entries = [
-        *(entry(test) for test in ("test_waived", "test_worse", "test_another", "test_gone", "test_skipped")),
+        *(
+            entry(test)
+            for test in ("test_waived", "test_thread", "test_worse", "test_another", "test_gone", "test_skipped")
+        ),
         entry("test_expired", expires=YESTERDAY),
         entry("test_undecided", quantity=["run"], cause="nondeterministic", bound=1.0),
         entry("test_no_more"),
@@ -278,12 +296,13 @@ def test_in_a_session(pytester: pytest.Pytester, workers: tuple[str, ...]) -> No
     _ = pytester.makepyfile(models=MODELS, test_suite=SUITE)
     _ = (pytester.path / "gradparity-waivers.toml").write_text("\n".join(entries))
     done = pytester.runpytest_subprocess(*workers)
-    done.assert_outcomes(passed=3, failed=6, skipped=1)
+    done.assert_outcomes(passed=4, failed=6, skipped=1)
     lines = done.outlines
     assert [line for line in sorted(lines) if line.startswith("waived: test_suite")] == [
         f"waived: test_suite.py::{test}: {found}; until {TOMORROW}: because of {test}"
         for test, found in (
             ("TestCase::test_waived", "forward:1 at step 0, layernorm-eps (proven)"),
+            ("test_thread", "forward:1 at step 0, layernorm-eps (proven)"),
             ("test_undecided", "run at step 0, nondeterministic"),
             ("test_waived", "forward:1 at step 0, layernorm-eps (proven)"),
         )
