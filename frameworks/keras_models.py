@@ -28,6 +28,9 @@ from harness.rules import Optimizer, Rule
 
 _Arrays = Mapping[str, np.ndarray]
 
+_PUT = "gradparity_put"
+"""The scope of what the watcher adds to a graph."""
+
 
 def watch(recipe: Recipe, precision: Precision, inference: bool) -> WatchedKeras:
     """The user's model, loss and optimizer at a precision; all of it is the user's own again behind every call.
@@ -58,6 +61,7 @@ class WatchedKeras:
         self._piled: dict[int, list[Tensor]] = {}
         self._graphs: dict[Any, tuple[Callable[..., Any], dict[str, Any]]] = {}
         self._recorder: Recorder | None = None
+        self._shared: set[str] = set()
         with self._context():
             self._optimizer: Any = None if inference else self._compiled()
             self._slots = Slots(self._optimizer, self._names.variables) if self._optimizer else None
@@ -249,7 +253,7 @@ class WatchedKeras:
             if forcing:
                 order = list(self._graphs[(True, *key[1:])][1]["shapes"])
                 pairs = {name: forcing[2 * i : 2 * i + 2] for i, name in enumerate(order)}
-                force = lambda name, own: _switched(own, pairs[name][0], pairs[name][1])  # noqa: E731
+                force = lambda name, own: _switched(own, pairs[name][0], pairs[name][1], lambda: name in self._shared)  # noqa: E731
             shown = self._forward_backward(*arguments, force=force)
             named.update({part: shown.pop(part) for part in ("names", "outputs", "shapes")})
             return shown
@@ -270,7 +274,8 @@ class WatchedKeras:
             tape.watch(floats)  # layers before any weight have gradients too
             predicted = self._predicted(recorder, inputs)
             loss = None if pulled is not None or self._inference else self._loss(inputs, targets, predicted, weights)
-        read = list(recorder.read.values())
+        self._shared = {name for name, own in recorder.shown.items() if _is_shared(own)}
+        read = [recorder.shown[name] if name in self._shared else tensor for name, tensor in recorder.read.items()]
         found = [None] * (len(read) + len(self._trained))
         if pulled or loss is not None:
             outputs = recorder.outputs
@@ -481,12 +486,28 @@ def _forced(own: Tensor, value: Any, cotangent: Any, show: Callable[[Tensor], No
     return put(own)
 
 
-def _switched(own: Tensor, value: tuple[Tensor, Tensor], cotangent: tuple[Tensor, Tensor]) -> Tensor:
+def _switched(
+    own: Tensor, value: tuple[Tensor, Tensor], cotangent: tuple[Tensor, Tensor], is_shared: Callable[[], bool]
+) -> Tensor:
+    """is_shared: asked once the whole forward pass is there. What others read too has a cotangent that only comes
+    together at the tensor itself, so that none can be put in its place here."""
+
     @tf.custom_gradient
     def put(own: Tensor) -> Any:
-        return tf.where(value[0], value[1], own), lambda incoming: tf.where(cotangent[0], cotangent[1], incoming)
+        def back(incoming: Tensor) -> Tensor:
+            return incoming if is_shared() else tf.where(cotangent[0], cotangent[1], incoming)
 
-    return put(own)
+        return tf.where(value[0], value[1], own), back
+
+    with tf.name_scope(_PUT):
+        return put(own)
+
+
+def _is_shared(own: Tensor) -> bool:
+    """Whether anything but the one put in its place reads a tensor of a graph: a residual, an activity penalty."""
+    consumers = [] if tf.executing_eagerly() else own.consumers()
+    is_put = [f"/{_PUT}" in f"/{consumer.name}" for consumer in consumers]
+    return any(is_put) and not all(is_put)
 
 
 def _record(shown: Mapping[str, Any], gradients: Mapping[str, np.ndarray | None], after: State | None) -> Record:

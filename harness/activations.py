@@ -34,6 +34,7 @@ RANK = 5
 CALLS = 9
 
 Activations = Mapping[str, np.ndarray]
+Axes = tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +55,20 @@ def align_activations(
     forward: Callable[[Activations], Record],
     anchors: Sequence[tuple[str, str]],
     opaque: Collection[str] = (),
+    inputs: Sequence[tuple[np.ndarray, np.ndarray]] = (),
 ) -> tuple[Aligned, ...]:
     """Pairs of activations, in the reference's order of computation.
 
     reference: its float64 record. forward: the candidate's float64 record of the same examples when activations are
     forced to the given values. anchors: pairs of layers that have the same parameters. opaque: layers, of either side,
-    whose inside is the framework's own and need not correspond.
+    whose inside is the framework's own and need not correspond. inputs: what both models read, whose layout says how
+    images lie where no value does.
     """
     own = forward({})
     wanted = reference.activations
-    layers = _partners(anchors, wanted, own.activations)
+    usual = [found[1].axes for pair in inputs if (found := matching_view(*pair)) is not None and found[0] <= EQUAL]
+    last, inner = _last_ones(anchors, list(wanted), list(own.activations), opaque)
+    layers = _partners(last, wanted, own.activations)
     outputs = _partners(list(zip(reference.outputs, own.outputs, strict=False)), wanted, own.activations)
     partner = {**layers, **{one: other for one, other in outputs.items() if one not in layers}}
     shapes = tuple(dict.fromkeys(values.shape[1:] for values in own.activations.values() if 3 <= values.ndim <= RANK))
@@ -76,8 +81,11 @@ def align_activations(
         free = {name: values for name, values in forced.items() if name not in taken}
         found = _by_value(left, free, shapes, layers, outputs, known)
         if not found:
-            left, free = ({n: v for n, v in of.items() if not _inside(n, opaque)} for of in (left, free))
-            found = _next_by_structure(left, free, partner, pairs, list(wanted), list(own.activations), shapes)
+            left, free = (
+                {n: v for n, v in of.items() if not _inside(n, opaque) and _layer(n) not in within}
+                for of, within in zip((left, free), inner, strict=True)
+            )
+            found = _next_by_structure(left, free, partner, pairs, list(wanted), list(own.activations), shapes, usual)
         if not found:
             break
         pairs += found
@@ -260,17 +268,19 @@ def _next_by_structure(
     rows: Sequence[str],
     columns: Sequence[str],
     shapes: Sequence[Shape],
+    usual: Sequence[Axes],
 ) -> list[Aligned]:
     """The first pair, in the reference's order, that parameters, or size and order between two pairs, suggest."""
     place = {pair.reference: columns.index(pair.candidate) for pair in pairs}
     ahead = {name: columns.index(other) for name, other in partner.items() if other in free and name in left}
     by_value = {pair.reference for pair in pairs if pair.by == "value"}
+    seen = [*usual, *(pair.view.axes for pair in pairs if pair.by == "value")]
     claimed = {partner[name] for name in ahead}
     for i, name in enumerate(rows):
         if name not in left:
             continue
         if name in ahead:
-            return [_structural(name, partner[name], left[name], free[partner[name]], pairs, shapes)]
+            return [_structural(name, partner[name], left[name], free[partner[name]], seen, shapes)]
         following = next((row for row in rows[i + 1 :] if row in place), None)
         if following in by_value:
             continue  # what the two show between two places where they agree need not correspond
@@ -280,8 +290,39 @@ def _next_by_structure(
         between = [c for c in columns[before + 1 : after] if c in free and c not in claimed]
         fitting = [c for c in between if free[c].size == left[name].size]
         if fitting:
-            return [_structural(name, fitting[0], left[name], free[fitting[0]], pairs, shapes)]
+            return [_structural(name, fitting[0], left[name], free[fitting[0]], seen, shapes)]
     return []
+
+
+def _last_ones(
+    anchors: Sequence[tuple[str, str]], rows: Sequence[str], columns: Sequence[str], opaque: Collection[str]
+) -> tuple[list[tuple[str, str]], tuple[set[str], set[str]]]:
+    """The anchors of layers that end together: a layer that has the parameters of several (two recurrences in one, a
+    whole attention) shows what the last of them computes. Then, of either side, the layers within such ones."""
+    shown = [(_showing(one, rows, opaque), _showing(other, columns, opaque)) for one, other in anchors]
+    pairs = [(one, other) for one, other in shown if one and other]
+    kept = [
+        (one, other)
+        for one, other in pairs
+        if other == max((b for a, b in pairs if a == one), key=lambda name: _place(name, columns))
+        and one == max((a for a, b in pairs if b == other), key=lambda name: _place(name, rows))
+    ]
+    ends = [{pair[side] for pair in kept} for side in (0, 1)]
+    within = [{pair[side] for pair in pairs} - ends[side] for side in (0, 1)]
+    return list(dict.fromkeys(kept)), (within[0], within[1])
+
+
+def _showing(layer: str, names: Sequence[str], opaque: Collection[str]) -> str:
+    """The layer, or the framework's own one around it that shows nothing of its inside; "" where there is none."""
+    if _place(layer, names) >= 0:
+        return layer
+    around = [layer[:i] for i, letter in enumerate(layer) if letter in "./" and layer[:i] in opaque]
+    return next((name for name in reversed(around) if _place(name, names) >= 0), "")
+
+
+def _place(layer: str, names: Sequence[str]) -> int:
+    """Where a layer's own output is in the order of computation; -1 where it is not shown."""
+    return next((names.index(name) for name in (layer, f"{layer}/linear") if name in names), -1)
 
 
 def _partners(anchors: Sequence[tuple[str, str]], reference: Activations, candidate: Activations) -> dict[str, str]:
@@ -305,19 +346,19 @@ def _structural(
     other: str,
     reference: np.ndarray,
     candidate: np.ndarray,
-    pairs: Sequence[Aligned],
+    seen: Sequence[Axes],
     shapes: Sequence[Shape],
 ) -> Aligned:
-    """A pair in the layout that the pairs so far have; in another one only where that is much closer."""
+    """A pair in the layout most usual among those seen; in another one only where that is much closer."""
     scale = float(np.abs(reference).max()) or 1.0
-    view = _usual(reference.shape, candidate.shape, [pair.view.axes for pair in pairs if pair.by == "value"])
+    view = _usual(reference.shape, candidate.shape, seen)
     closest = matching_view(reference, candidate, shapes) if np.isfinite(candidate).all() else None
     if closest is not None and closest[0] < CLOSER * np.abs(reference - see(view, candidate)).max() / scale:
         view = closest[1]
     return Aligned(reference=name, candidate=other, view=view, by="structure")
 
 
-def _usual(reference: Shape, candidate: Shape, seen: Sequence[tuple[int, ...] | None]) -> View:
+def _usual(reference: Shape, candidate: Shape, seen: Sequence[Axes]) -> View:
     """The layout that is most usual among those seen, of those that give the reference's shape; else the plainest."""
     views = [view for view in layouts(reference, candidate) if seen_shape(view, candidate)[1:] == reference[1:]]
     fitting = [view for view in views if view.result is None or view.axes is None] or views

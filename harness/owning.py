@@ -45,6 +45,8 @@ def own_errors(moment: Moment, measures: Measures, known: Collection[str], coars
     own.noise_candidate = np.fmax(own.noise_candidate, measures.noise_candidate)
     loud = np.array([quantity.kind not in SILENT for quantity in plan.compared])
     alarms = (~(own.ratio <= K)[0]) & loud
+    # what comes before the first difference of the step as it was has agreed on equal inputs
+    alarms[: int(np.argmax(~(measures.ratio <= K)[0] & loud))] = False
     because = np.full(len(loud), "", dtype=object)
     overflows = (np.isfinite(own.noise_reference) != np.isfinite(own.noise_candidate))[0] & loud
     if overflows.any():  # nothing to confirm

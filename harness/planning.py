@@ -59,6 +59,7 @@ def plan_sides(sides: Sides, pairing: Pairing, reference: Taken, candidate: Take
         lambda forced: forward(sides[1], state, batches[1], forced, records[1].activations),
         list(anchors),
         opaque,
+        [pair for pair in zip(*(batch.inputs for batch in batches), strict=False) if pair[0].size == pair[1].size],
     )
     return plan_of(alignment, pairing, parameters, *records, updates=reference.updates or candidate.updates)
 

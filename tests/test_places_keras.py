@@ -1,0 +1,135 @@
+"""Where a difference between a torch and a Keras model is said to be: layouts, stacked layers, residuals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import frameworks as registry
+import harness
+
+MISSING = [name for name in ("pytorch", "keras") if name not in registry.installed()]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason="; ".join(map(registry.pip_line, MISSING)))
+
+RNG = np.random.default_rng(2)
+
+
+def places(result: harness.Comparison) -> set[str]:
+    return {found.place for found in result.own}
+
+
+def test_images_of_equal_height_width_and_channels_behind_the_first_difference() -> None:
+    """Nothing agrees, and every permutation fits the shapes: the inputs say how images lie."""
+    import keras
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    parts = [nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+    net = nn.Sequential(*parts, nn.Flatten(), nn.Linear(512, 4))
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            layers.Conv2D(8, 3, strides=2, padding="same", activation="relu"),  # pads behind, torch on both sides
+            layers.Conv2D(8, 3, padding="same", activation="relu"),
+            layers.Permute((3, 1, 2)),
+            layers.Flatten(),
+            layers.Dense(4),
+        ]
+    )
+    harness.transfer(net, model)
+    x = RNG.standard_normal((6, 3, 16, 16)).astype(np.float32)
+    result = harness.compare(net, model, (x, x.transpose(0, 2, 3, 1).copy()), steps=1, batch_size=6)
+    assert result.first is not None
+    assert result.first.place == "forward:0"
+    assert places(result) <= {"forward:0", "gradient:0.weight"}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("gate", ["sigmoid", "hard_sigmoid"])
+def test_two_recurrences_in_one_layer_end_with_the_second(gate: str, turned: bool) -> None:
+    import keras
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.rnn, self.head = nn.LSTM(5, 6, 2, batch_first=True), nn.Linear(6, 3)
+            for name, bias in self.rnn.named_parameters():
+                if "bias_hh" in name:
+                    _ = nn.init.zeros_(bias)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.rnn(x)[0][:, -1])
+
+    recurrent = keras.layers.LSTM
+    model = keras.Sequential(
+        [
+            keras.Input((7, 5)),
+            recurrent(6, return_sequences=True),
+            recurrent(6, recurrent_activation=gate, name="second"),
+            keras.layers.Dense(3),
+        ]
+    )
+    net = Net()
+    harness.transfer(net, model)
+    x = RNG.standard_normal((8, 7, 5)).astype(np.float32)
+    result = harness.compare(*((model, net) if turned else (net, model)), x, steps=1, batch_size=8)
+    if gate == "sigmoid":
+        assert result.verdict == "rounding"
+        assert result.first is None
+    else:
+        assert result.first is not None
+        assert {result.first.place, result.first.candidate_place} == {"forward:second", "forward:getitem"}
+
+
+@pytest.mark.parametrize("penalty", [None, 0.01])
+def test_a_value_read_twice_within_a_call_has_one_cotangent(penalty: float | None) -> None:
+    """A residual around a layer, or an activity penalty on it: what is before the one difference is not blamed."""
+    import keras
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.inner, self.head = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Any) -> Any:
+            self.shown = torch.tanh(self.first(x)) * 2
+            return self.head(self.shown + torch.tanh(self.inner(self.shown)))
+
+    class Model(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            dense = keras.layers.Dense
+            self.first, self.inner, self.head = dense(6, "tanh"), dense(6, "sigmoid"), dense(3)
+            self.penalty = keras.layers.ActivityRegularization(l2=penalty or 0.0)
+
+        def call(self, x: Any) -> Any:
+            x = self.first(x) * 2
+            if penalty:
+                x = self.penalty(x)
+            return self.head(x + self.inner(x))
+
+    x, y = RNG.standard_normal((24, 5)).astype(np.float32), RNG.integers(0, 3, 24)
+    net, model = Net(), Model()
+    _ = model(x[:1])
+    harness.transfer(net, model)
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    reference = harness.side(
+        net,
+        loss=nn.CrossEntropyLoss(),
+        penalty=lambda net: (penalty or 0.0) * net.shown.square().sum() / 12,
+        optimizer=torch.optim.SGD(net.parameters(), 0.1),
+    )
+    result = harness.compare(reference, model, x, y, steps=1, batch_size=12)
+    assert result.first is not None
+    assert result.first.place == "forward:tanh#2"
+    assert not {place for place in places(result) if "first" in place}
