@@ -23,6 +23,8 @@ REMEDIES = {
     "nondeterministic": "switch off what draws random numbers (dropout, shuffling), or seed it in train_step",
     "nonfinite": "look for what makes the first NaN or infinity, on both sides",
     "one precision": "make that place compute in the dtype it is given",
+    "unconfirmed": "record it again with what is installed here, or compare the sides themselves",
+    "follows or not": "put the first divergence right and compare again, or compare the sides themselves",
 }
 """What to do about quantities that cannot be judged, by why they cannot."""
 
@@ -91,7 +93,8 @@ def assert_gradient(f: Any, *inputs: Any, **options: Any) -> None:
         raise error.with_traceback(None) from None
     said = judge(result)
     if said is not None:
-        raise AssertionError("\n".join([str(result), *said]))
+        again = "result: what harness.check_gradient gives for the same arguments"
+        raise AssertionError("\n".join([str(result), *said, again]))
 
 
 def undecided(result: Compared) -> list[str]:

@@ -16,6 +16,7 @@ TINY = {
     "recording": ("benchmarks.steps", "--recording", "--simple", "--batches", "2", "--steps", "3", "--rounds", "1"),
     "startup": ("benchmarks.startup", "--steps", "2", "--rounds", "1"),
     "portcost": ("benchmarks.portcost", "--only", "perceptron torch torch", "--steps", "2", "--rounds", "1"),
+    "pluginstart": ("benchmarks.pluginstart", "--rounds", "1"),
 }
 
 
@@ -23,7 +24,7 @@ TINY = {
 def test_a_benchmark_prints_its_table(name: str) -> None:
     if registry.versions("pytorch")["torch"] is None:
         pytest.skip(registry.pip_line("pytorch"))
-    chosen = () if name in ("reference", "portcost") else ("--frameworks", "pytorch")
+    chosen = () if name in ("reference", "portcost", "pluginstart") else ("--frameworks", "pytorch")
     command = [sys.executable, "-m", *TINY[name], *chosen]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
