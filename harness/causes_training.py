@@ -298,7 +298,11 @@ CAUSES = (
         meaning="schedule advanced per batch or per epoch",
         edits=("Rule.schedule_every", "Rule.first_position"),
     ),
-    _U(id="lr-schedule-form", meaning="another schedule formula", edits=("schedule>schedule", "schedule.*")),
+    _U(
+        id="lr-schedule-form",
+        meaning="another schedule formula",
+        edits=("schedule>schedule", "schedule.*", "update:rates"),
+    ),
     _U(id="optimizer-different", meaning="another optimizer", edits=("optimizer>optimizer", "+optimizer")),
     _U(
         id="sparse-gradient-square",

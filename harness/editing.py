@@ -146,13 +146,15 @@ def searched(puzzle: Puzzle, parts: Parts, alternatives: Alternatives) -> list[t
 def _beside(puzzle: Puzzle, parts: Parts, choice: Edit) -> Iterator[tuple[Edit, ...]]:
     """A choice with each number, () where they do not fit; a number of the part that is put in belongs to it."""
     chosen = edited(parts, (choice,))
-    for edit in _acting(puzzle, chosen):
-        if choice.field or edit.position != choice.position:
-            found = _fit(puzzle, chosen, (edit,))
-            yield (choice, *found) if found else ()
-        elif (number := _number(puzzle, chosen, edit)) is not None:
+    within = [edit for edit in _numbers(chosen) if not choice.field and edit.position == choice.position]
+    for edit in within:
+        if (number := _number(puzzle, chosen, edit)) is not None:
             whole = edited(chosen, (dataclasses.replace(edit, after=number),))[choice.position]
             yield (dataclasses.replace(choice, after=whole),)
+    for edit in _acting(puzzle, chosen):
+        if edit not in within:
+            found = _fit(puzzle, chosen, (edit,))
+            yield (choice, *found) if found else ()
 
 
 def _fit(puzzle: Puzzle, parts: Parts, numbers: Sequence[Edit]) -> tuple[Edit, ...]:

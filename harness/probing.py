@@ -155,6 +155,10 @@ def _piled(moment: Moment) -> Probe | None:
 
 
 def _of_update(points: Sequence[Point], i: int) -> Probe | None:
+    return _added(points, i) or _at_other_rates(points)
+
+
+def _added(points: Sequence[Point], i: int) -> Probe | None:
     """Several parameters that are added on one side move the sum as many times as fast."""
     link = points[0].moment.plan.compared[i].link
     counts = [len(parameters_of(side)) for side in (link.reference, link.candidate)] if link else [1, 1]
@@ -166,6 +170,24 @@ def _of_update(points: Sequence[Point], i: int) -> Probe | None:
             return None
     text = f"{counts[0]} parameters are added here in the reference, {counts[1]} in the candidate: each takes the step"
     return Probe(signature="links:added", text=text, proven=True)
+
+
+def _at_other_rates(points: Sequence[Point]) -> Probe | None:
+    """All updates are the same times as large, another time as large at each point: the rate changes otherwise."""
+    factors = []
+    for point in points:
+        updates = [k for k, quantity in enumerate(point.moment.plan.compared) if quantity.kind == "update"]
+        pairs = [shown(point.moment.plan.compared[k], point.moment.reference, point.alone) for k in updates]
+        size = sum(float(np.square(one).sum()) for one, _ in pairs)
+        factor = sum(float((one * other).sum()) for one, other in pairs) / size if size else 0.0
+        enough = [K * max(1.0, abs(factor)) * point.own.measures.budget[0, k] for k in updates]
+        if not all(_gap(factor * one, other) <= limit for (one, other), limit in zip(pairs, enough, strict=True)):
+            return None
+        factors.append(factor)
+    if len(factors) < 2 or np.ptp(factors) <= 1e-6 * abs(factors[0]):
+        return None
+    said = " and then ".join(f"{factor:.6g}" for factor in factors)
+    return Probe(signature="update:rates", text=f"all updates are {said} times as large in the candidate", proven=False)
 
 
 def _gap(one: np.ndarray, other: np.ndarray) -> float:

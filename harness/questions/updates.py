@@ -17,7 +17,7 @@ from harness.owning import Own
 from harness.questions.scopes import in_common, trained_links, values_of
 from harness.recipe import State
 from harness.rules import SGD, Adam, Clipping, Optimizer, Rule
-from harness.schedules import Constant
+from harness.schedules import Constant, Cosine, Exponential, InverseTime, Polynomial
 from harness.solving import Question
 from harness.views import Link, see_gradient
 from reference.rules import initial_slots, possible_leaks, rate_of, updated_all
@@ -32,6 +32,16 @@ CLIPPINGS = (
     Clipping(by="value", limit=1.0, epsilon=0.0, order=2.0),
 )
 """Clippings tried where a side's is not known; the limit is solved for."""
+
+
+SCHEDULES = (
+    Constant(),
+    Exponential(factor=0.9, every=1.0, staircase=False),
+    InverseTime(factor=0.1, every=1.0, staircase=False),
+    Cosine(length=10.0, end_rate=0.0, beyond="stays", stretch=1.0, shrink=1.0),
+    Polynomial(length=10.0, end_rate=0.0, power=1.0, cycle=False),
+)
+"""Schedules tried where a side's is not known; a factor or a length is solved for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +98,11 @@ def _alternatives(
         return {}
     moving = [tuple(name for name, update in zip(names, of, strict=True) if update.any()) for of in values]
     scopes = [replace(known[4], trained=scope) for scope in moving if scope and scope != names]
-    return {0: _optimizers(known[0]), 1: (None, *CLIPPINGS), 2: (Constant(),), 4: scopes}
+    return {0: _optimizers(known[0]), 1: (None, *CLIPPINGS), 2: SCHEDULES, 4: scopes}
 
 
 def _optimizers(known: Optimizer) -> list[Optimizer]:
-    """The usual optimizers at a known one's rate."""
+    """The usual optimizers of another kind, at a known one's rate."""
     shared: Any = {"learning_rate": known.learning_rate, "weight_decay": 0.0, "decay": "decoupled"}
     plain = SGD(momentum=0.0, dampening=0.0, first_velocity="zero", nesterov=False, velocity="gradient", **shared)
     adam = Adam(
@@ -105,7 +115,8 @@ def _optimizers(known: Optimizer) -> list[Optimizer]:
         **shared,
     )
     adams = [adam, replace(adam, epsilon=0.0), replace(adam, epsilon=1e-7, epsilon_placement="before_correction")]
-    return [plain, replace(plain, momentum=0.9), *adams, *(replace(adam, bias_correction="none") for adam in adams)]
+    usual = [plain, replace(plain, momentum=0.9), *adams, *(replace(adam, bias_correction="none") for adam in adams)]
+    return [optimizer for optimizer in usual if type(optimizer) is not type(known)]
 
 
 def _leaking(puzzle: Puzzle, parts: Parts) -> Parts:
