@@ -15,8 +15,8 @@ import click
 
 from harness.cli_causes import causes, why
 from harness.cli_gradients import check
-from harness.cli_traces import diff, record
-from harness.commanding import chosen_frameworks, import_quietly, reported_errors, stderr_console
+from harness.cli_traces import baseline, diff, record
+from harness.commanding import chosen_frameworks, import_quietly, loaded, reported_errors, stderr_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,6 +46,7 @@ def main() -> None:
         _ = os.environ.setdefault(name, value)
 
 
+main.add_command(baseline)
 main.add_command(causes)
 main.add_command(check)
 main.add_command(diff)
@@ -185,12 +186,12 @@ def compare(
         if page and not page.parent.is_dir():
             raise HarnessError(f"--html {page}: there is no directory {page.parent}")
         place = data or f"{reference.partition(':')[0]}:data"
-        pair = _loaded(place, "give --data MODULE:NAME")
+        pair = loaded(place, "give --data MODULE:NAME")
         if not (isinstance(pair, tuple | list) and len(pair) == 2):
             raise HarnessError(f"{place} is a {type(pair).__name__}; it must be a pair (x, y)")
         x, y = pair
         sides = [
-            _loaded(name, "name a model, a harness.side(...) or a function that gives one")
+            loaded(name, "name a model, a harness.side(...) or a function that gives one")
             for name in (reference, candidate)
         ]
         from harness.porting import compare as compared
@@ -237,26 +238,6 @@ def report(folder: Path, frame: Path | None, convergence: Path | None, summary: 
 
 
 # --- what the commands share ------------------------------------------------------------------------------------
-
-
-def _loaded(place: str, hint: str) -> Any:
-    """What MODULE:NAME names, called if it is a plain function; modules are looked for in the working directory too."""
-    import importlib
-    import inspect
-
-    from harness.case import HarnessError
-
-    module, _, name = place.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise HarnessError(f"{place}: {error}; {hint}") from error
-    try:
-        return found() if inspect.isfunction(found) else found
-    except Exception as error:  # the user's own code
-        raise HarnessError(f"{place}() raised {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager

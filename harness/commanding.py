@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -61,6 +61,26 @@ def import_quietly(names: list[str]) -> None:
             gc.enable()
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def loaded(place: str, hint: str) -> Any:
+    """What MODULE:NAME names, called if it is a plain function; modules are looked for in the working directory too."""
+    import importlib
+    import inspect
+
+    from harness.case import HarnessError
+
+    module, _, name = place.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise HarnessError(f"{place}: {error}; {hint}") from error
+    try:
+        return found() if inspect.isfunction(found) else found
+    except Exception as error:  # the user's own code
+        raise HarnessError(f"{place}() raised {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ VERDICTS = ("identical", "rounding", "undecided", "different")
 
 BECAUSE = (
     *("", "kink", "null", "leak", "unstable", "nonfinite", "missing", "nondeterministic", "chaotic"),
-    *("one precision", "promotion failed", "unconfirmed"),
+    *("one precision", "promotion failed", "unconfirmed", "follows or not"),
 )
 
 IDENTICAL, ROUNDING, UNDECIDED, DIFFERENT = range(len(VERDICTS))

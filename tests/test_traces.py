@@ -14,7 +14,8 @@ from harness.case import Case, HarnessError
 from harness.cases import CASES
 from harness.conventions import resolve
 from harness.investigating import investigate
-from harness.trace import Run, Trace, diff, read_trace, record
+from harness.trace import Difference, Run, Trace, read_trace, record
+from harness.trace import diff as _diff
 from harness.trace.header import Header, written
 from harness.trace.writing import Writer
 
@@ -24,6 +25,12 @@ STEPS = 30
 
 SAME = ["step", "name", "kind", "shape", "reference", "candidate", "d32", "d64", "noise_reference", "noise_candidate"]
 SAME += ["budget", "ratio", "ulp", "digits", "worst_index", "verdict", "because", "detail"]
+
+
+def diff(reference: Any, candidate: Any) -> Difference:
+    found = _diff(reference, candidate)
+    assert isinstance(found, Difference)
+    return found
 
 
 def live(case: Case, framework: str) -> Any:
@@ -43,7 +50,7 @@ def altered(trace: Trace, folder: Path, step: int, kind: str, name: str, factor:
             for block in trace.blocks(shard.first, shard.steps):
                 values = block.values.copy()
                 if (block.kind, block.name) == (kind, name) and block.first <= step < block.first + len(values):
-                    values[step - block.first].flat[0] *= factor
+                    values[step - block.first : step - block.first + 1].flat[0] *= factor
                 tensors[f"{block.first}/{block.precision}/{block.kind}/{block.name}"] = values
             writer.add(shard.first, shard.steps, tensors)
         fields = {name: getattr(trace.header, name) for name in Header.model_fields}

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.trace.header import Header
+
 SCHEMA = "gradparity-diff-1"
 NOTES = 6
 
@@ -94,3 +96,11 @@ def versions_apart(one: Mapping[str, Any], other: Mapping[str, Any], place: str 
         elif a != b:
             found.append(f"{place}{name}: {a} -> {b}")
     return found
+
+
+def versions_between(reference: Header, candidate: Header) -> list[str]:
+    """What two runs' environments do not have in common; of two frameworks only what both have."""
+    one, other = reference.environment, candidate.environment
+    if reference.framework != candidate.framework:
+        one, other = ({name: of for name, of in side.items() if name != "frameworks"} for side in (one, other))
+    return versions_apart(one, other)

@@ -64,11 +64,12 @@ class Parameter(_Part):
 
 
 class Model(_Part):
-    """A user's model. outputs: names of activations; updates: the steps that made one."""
+    """A user's model. outputs: names of activations. order: `kind/name` of all that a step shows, in the order of the
+    computation. batch_size, inference: as it was fed."""
 
     parameters: Annotated[tuple[Parameter, ...], Field(strict=False)]
     outputs: Annotated[tuple[str, ...], Field(strict=False)]
-    updates: Annotated[tuple[Count, ...], Field(strict=False)]
+    order: Annotated[tuple[str, ...], Field(strict=False)]
     batch_size: Count | None
     inference: bool
 

@@ -41,10 +41,14 @@ class Block(NamedTuple):
 
 @dataclass(slots=True)
 class Trace:
-    """A recorded run: its header, and its tensors shard by shard; one shard is in memory at a time."""
+    """A recorded run: its header, and its tensors shard by shard; one shard is in memory at a time.
+
+    label: what to call it beside another run of the same name.
+    """
 
     folder: Path
     header: Header
+    label: str
     _held: tuple[str, tuple[Block, ...]] = field(default=("", ()), repr=False)
 
     def blocks(self, first: int, steps: int) -> Iterator[Block]:
@@ -53,7 +57,9 @@ class Trace:
             if shard.first < first + steps and first < shard.first + shard.steps:
                 if self._held[0] != shard.file:
                     self._held = shard.file, tuple(_loaded(self.folder / shard.file, shard))
-                yield from self._held[1]
+                for block in self._held[1]:
+                    if block.first < first + steps and first < block.first + len(block.values):
+                        yield block
 
     def check(self) -> None:
         """Read every shard. Raises HarnessError where one is missing or damaged."""
@@ -73,7 +79,7 @@ def read_trace(folder: Path | str) -> Trace:
             raise HarnessError(f"{path} is not valid: {shard.file} reaches beyond step {header.steps}; record it again")
         if not (folder / shard.file).is_file():
             raise HarnessError(f"{folder / shard.file} is missing; record the trace again")
-    return Trace(folder, header)
+    return Trace(folder, header, str(folder))
 
 
 def _loaded(path: Path, shard: Shard) -> Iterator[Block]:

@@ -24,7 +24,7 @@ from harness.running import Chunk, Rows, Side, chunks
 from harness.trace.header import Thinning
 from harness.trace.reading import Trace, read_trace
 from harness.trace.spelling import case_from, spelled
-from harness.trace.thinning import fingerprints
+from harness.trace.thinning import fingerprint
 from harness.trace.writing import Writer
 from reference import training
 from reference.optimizers import initial_slots
@@ -56,7 +56,7 @@ def record_case(
         try:
             side = pair_up(job, choose("framework", framework, registry.FRAMEWORKS)).candidate
         except CannotExpress as reason:
-            raise HarnessError(f"case {case.name}: {reason}; record another framework's run") from reason
+            raise CannotExpress(f"case {case.name}: {reason}; record another framework's run") from reason
     with Writer(Path(folder)) as writer:
         for chunk, before, rows in _steps(side, job):
             write_chunk(writer, chunk, before, rows, thinning)
@@ -129,45 +129,38 @@ def checksum_of(*arrays: np.ndarray) -> str:
 
 
 def write_chunk(writer: Writer, chunk: Chunk, before: Rows, rows: Rows, thinning: Thinning) -> None:
-    """The steps of a chunk that are kept, each with the state before it where the one before it is not."""
+    """The steps of a chunk; in full but for the updates, which follow from the parameters, or thinned step by step."""
     layout, tensors = chunk.layout, dict[str, np.ndarray]()
-    kept = [q for q in layout.quantities if q.kind != "update" and wanted(thinning, q.kind, q.name)]
-    for first, stop in _runs(chunk, thinning.every):
-        part = slice(first - chunk.first, stop - chunk.first)
-        for quantity in kept:
-            both = [rows[p][part, quantity.columns].reshape(-1, *quantity.shape) for p in PRECISIONS]
-            tensors |= keyed(thinning, first, quantity.kind, quantity.name, both)
-        if first == 0 or thinning.every > 1:
-            states = before if first == chunk.first else {p: rows[p][part.start - 1, layout.state] for p in PRECISIONS}
-            for quantity in state_quantities(layout):
-                columns = slice(quantity.start - layout.state.start, quantity.columns.stop - layout.state.start)
-                both = [states[p][columns].reshape(1, *quantity.shape) for p in PRECISIONS]
-                tensors |= keyed(thinning, first, f"before_{quantity.kind}", quantity.name, both)
-    if tensors:
-        writer.add(chunk.first, len(chunk), tensors)
-
-
-def _runs(chunk: Chunk, every: int) -> Iterator[tuple[int, int]]:
-    """First step, and the one behind the last, of what is kept in one piece."""
-    if every == 1:
-        yield chunk.first, chunk.first + len(chunk)
-        return
-    for step in range(chunk.first + -chunk.first % every, chunk.first + len(chunk), every):
-        yield step, step + 1
+    for i in range(0, len(chunk), 1 if thinning.thins else len(chunk)):
+        first, part = chunk.first + i, slice(i, i + 1 if thinning.thins else len(chunk))
+        for quantity in layout.quantities:
+            if thinning.thins or quantity.kind != "update":
+                both = [rows[p][part, quantity.columns].reshape(-1, *quantity.shape) for p in PRECISIONS]
+                tensors |= keyed(thinning, first, quantity.kind, quantity.name, both)
+    if chunk.first == 0:
+        for quantity in state_quantities(layout):
+            columns = slice(quantity.start - layout.state.start, quantity.columns.stop - layout.state.start)
+            both = [before[p][columns].reshape(1, *quantity.shape) for p in PRECISIONS]
+            tensors |= keyed(FULL, 0, f"before_{quantity.kind}", quantity.name, both)
+    writer.add(chunk.first, len(chunk), tensors)
 
 
 def state_quantities(layout: Layout) -> list[Quantity]:
     return [quantity for quantity in layout.quantities if quantity.kind in ("parameter", "slot")]
 
 
-def wanted(thinning: Thinning, kind: str, name: str) -> bool:
-    """Whether a quantity is kept."""
-    return not thinning.only or any(fnmatch.fnmatchcase(f"{kind}:{name}", pattern) for pattern in thinning.only)
-
-
 def keyed(thinning: Thinning, first: int, kind: str, name: str, both: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """A quantity at consecutive steps in both precisions, or its fingerprints, by the names in a shard."""
-    if thinning.above is not None and both[0][0].size > thinning.above:
-        numbers, digests = fingerprints(*both)
-        return {f"{first}/fingerprint/{kind}/{name}": numbers, f"{first}/digest/{kind}/{name}": digests}
-    return {f"{first}/{precision}/{kind}/{name}": of for precision, of in zip(PRECISIONS, both, strict=True)}
+    """A quantity at consecutive steps (axis 0) in both precisions, or fingerprints of it, by the names in a shard."""
+    if in_full(thinning, first, kind, name, both[0][0].size):
+        return {f"{first}/{precision}/{kind}/{name}": of for precision, of in zip(PRECISIONS, both, strict=True)}
+    found = [fingerprint(*pair) for pair in zip(*both, strict=True)]
+    return {
+        f"{first}/fingerprint/{kind}/{name}": np.stack([of.numbers for of in found]),
+        f"{first}/digest/{kind}/{name}": np.stack([of.digests for of in found]),
+    }
+
+
+def in_full(thinning: Thinning, step: int, kind: str, name: str, size: int) -> bool:
+    """Whether more than a fingerprint is kept."""
+    wanted = not thinning.only or any(fnmatch.fnmatchcase(f"{kind}:{name}", pattern) for pattern in thinning.only)
+    return wanted and not step % thinning.every and (thinning.above is None or size <= thinning.above)

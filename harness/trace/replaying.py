@@ -89,7 +89,7 @@ def recorded_rows(trace: Trace, chunk: Chunk, precision: Precision, before: np.n
         start, stop = max(block.first, chunk.first), min(block.first + len(block.values), chunk.first + len(chunk))
         part = block.values[start - block.first : stop - block.first]
         rows[start - chunk.first : stop - chunk.first, quantity.columns] = part.reshape(len(part), -1)
-        seen[block.kind, block.name] += max(0, stop - start)
+        seen[block.kind, block.name] += stop - start
     for (kind, name), steps in seen.items():
         if steps != len(chunk):
             raise HarnessError(
@@ -106,11 +106,7 @@ def recorded_rows(trace: Trace, chunk: Chunk, precision: Precision, before: np.n
 def recorded_state(trace: Trace, layout: Layout, step: int, precision: Precision) -> np.ndarray:
     """The flat state before a step. Raises HarnessError where it was not recorded."""
     at, prefix = (step - 1, "") if step else (0, "before_")
-    found = {
-        (b.kind, b.name): (b, b.values[at - b.first])
-        for b in trace.blocks(at, 1)
-        if b.precision == precision and b.first <= at < b.first + len(b.values)
-    }
+    found = {(b.kind, b.name): (b, b.values[at - b.first]) for b in trace.blocks(at, 1) if b.precision == precision}
     state = np.empty(layout.state.stop - layout.state.start, precision)
     for quantity in state_quantities(layout):
         if (key := (prefix + quantity.kind, quantity.name)) not in found:

@@ -33,7 +33,7 @@ from harness.pair import Pair
 from harness.recording import tidy
 from harness.running import Side, Start, chunks, steps_per_epoch
 from harness.summary import Findings
-from harness.trace.difference import Difference, versions_apart
+from harness.trace.difference import Difference, versions_apart, versions_between
 from harness.trace.reading import Trace
 from harness.trace.recorded import checksum_of, environment_of, recorded_case, reference_side, resolved_case
 from harness.trace.replaying import Replayed, recorded_state
@@ -45,7 +45,7 @@ CAUSE_STEPS = 5
 
 def compare_cases(reference: Trace, candidate: Trace, data: Data | None) -> Difference:
     """Compare two complete traces of one case. Raises HarnessError for runs that cannot be compared."""
-    job = _job(reference, candidate, data)
+    job = job_of(reference, candidate, data)
     sides = [_Recorded(trace, job) for trace in (reference, candidate)]
     as_live = sides[0].trace.header.framework == "" and sides[0].at_hand and sides[0].case == sides[1].case
     pair = _pair(sides[0].replayed(), sides[1].replayed(), job)
@@ -65,7 +65,7 @@ def compare_cases(reference: Trace, candidate: Trace, data: Data | None) -> Diff
         because=row["because"],
         first=row["first_divergence"],
         causes=_causes(sides, job) if row["verdict"] == "different" else (),
-        versions=_versions(reference, candidate),
+        versions=versions_between(reference.header, candidate.header),
         notes=list(dict.fromkeys([*row["notes"], *(note for side in sides for note in side.notes)])),
         steps=job.case.steps,
         frame=pa.concat_tables(tables).unify_dictionaries().to_pandas(),
@@ -84,7 +84,7 @@ class _Recorded:
 
     def __post_init__(self) -> None:
         self.case = resolved_case(self.trace)
-        self.start, reason = _start(self.trace)
+        self.start, reason = start_of(self.trace)
         if reason:
             self.notes.append(reason)
 
@@ -97,9 +97,9 @@ class _Recorded:
         return Replayed(self.trace, self.job.layout, self.start)
 
 
-def _start(trace: Trace) -> tuple[Start | None, str]:
+def start_of(trace: Trace) -> tuple[Start | None, str]:
     """How the run's framework takes a step here; or why that would not be the one that was recorded."""
-    name, said = trace.header.framework, f"{trace.folder}: {trace.header.name}"
+    name, said = trace.header.framework, f"{trace.header.name} ({trace.label})"
     if not name and trace.header.name == REFERENCE:
         here = environment_of("")
         same = [here[of] == trace.header.environment.get(of) for of in ("gradparity", "numpy")]
@@ -114,7 +114,7 @@ def _start(trace: Trace) -> tuple[Start | None, str]:
     return (None, f"{said} was recorded elsewhere ({'; '.join(apart)})") if apart else (adapter.start, "")
 
 
-def _job(reference: Trace, candidate: Trace, data: Data | None) -> Job:
+def job_of(reference: Trace, candidate: Trace, data: Data | None) -> Job:
     """The case that both were recorded of."""
     one, other = (recorded_case(trace) for trace in (reference, candidate))
     if one != other:
@@ -122,7 +122,7 @@ def _job(reference: Trace, candidate: Trace, data: Data | None) -> Job:
         if one.name == other.name and one.steps == other.steps:
             what = f"two cases called {one.name}"
         raise HarnessError(f"these are traces of other cases, {what}; record the same case on both sides")
-    job = prepare(one, None, data, _parameters(reference, one))
+    job = prepare(one, None, data, parameters_of(reference))
     for trace in (reference, candidate):
         if trace.header.data != checksum_of(job.data.x, job.data.y):
             raise HarnessError(f"{trace.folder} was recorded on other data than {one.data} here; record it again")
@@ -132,7 +132,7 @@ def _job(reference: Trace, candidate: Trace, data: Data | None) -> Job:
     return job
 
 
-def _parameters(trace: Trace, case: Case) -> dict[str, np.ndarray]:
+def parameters_of(trace: Trace) -> dict[str, np.ndarray]:
     """The initial ones, by name."""
     found = {}
     for block in trace.blocks(0, 1):
@@ -229,16 +229,8 @@ def _causes(sides: list[_Recorded], job: Job) -> list[str]:
     return [f"cause likely: {'; '.join(apart)}"]
 
 
-def _versions(reference: Trace, candidate: Trace) -> list[str]:
-    """What is not the same in the two environments; of two frameworks only what both have."""
-    one, other = (trace.header.environment for trace in (reference, candidate))
-    if reference.header.framework != candidate.header.framework:
-        one, other = ({name: of for name, of in side.items() if name != "frameworks"} for side in (one, other))
-    return versions_apart(one, other)
-
-
 def _names(sides: list[_Recorded]) -> tuple[str, str]:
     names = [side.trace.header.name for side in sides]
     if names[0] == names[1]:
-        names = [f"{name} ({side.trace.folder})" for name, side in zip(names, sides, strict=True)]
+        names = [f"{name} ({side.trace.label})" for name, side in zip(names, sides, strict=True)]
     return names[0], names[1]

@@ -25,8 +25,8 @@ from harness.trace.header import HEADER, SCHEMA, UNSIGNED, Header, Shard, writte
 Tensors = Mapping[str, np.ndarray]
 """By `first/precision/kind/name`; axis 0 counts steps from `first` on."""
 
-PENDING = 2
-"""Shards that wait for the disk, at most."""
+SHARD_BYTES = 2**24
+"""A shard is written when it holds so much; a larger tensor has one of its own."""
 
 
 class Writer:
@@ -48,16 +48,28 @@ class Writer:
         self.run = secrets.token_hex(8)
         self.shards: list[Shard] = []
         self.pool = ThreadPoolExecutor(1)
-        self.waiting: list[Future[None]] = []
+        self.waiting: Future[None] = self.pool.submit(lambda: None)
+        self.held: dict[str, np.ndarray] = {}
+        self.first = self.stop = 0
         self.files: list[Path] = []
         self.done = False
 
     def add(self, first: int, steps: int, tensors: Tensors) -> None:
-        """A shard; the arrays must not change any more."""
-        while len(self.waiting) >= PENDING:
-            self.waiting.pop(0).result()
-        self.files.append(self.folder / f"{self.run}-{len(self.files):05}.safetensors")
-        self.waiting.append(self.pool.submit(self._write, self.files[-1], first, steps, dict(tensors)))
+        """What so many steps from first on showed; the arrays must not change any more."""
+        if not self.held:
+            self.first = first
+        self.held |= tensors
+        self.stop = first + steps
+        if sum(array.nbytes for array in self.held.values()) >= SHARD_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Hand over what is held; at most one other shard waits for the disk meanwhile."""
+        if self.held:
+            self.waiting.result()
+            self.files.append(self.folder / f"{self.run}-{len(self.files):05}.safetensors")
+            self.waiting = self.pool.submit(self._write, self.files[-1], self.first, self.stop - self.first, self.held)
+            self.held = {}
 
     def _write(self, path: Path, first: int, steps: int, tensors: Tensors) -> None:
         # safetensors 0.8.0 (numpy.py, _flatten) writes the memory of a strided array as if it were contiguous
@@ -73,8 +85,8 @@ class Writer:
     def finish(self, **fields: Any) -> None:
         """Write the header, in one rename; then what it does not name may go. fields: the header's own."""
         try:
-            for future in self.waiting:
-                future.result()
+            self._flush()
+            self.waiting.result()
             header = Header(
                 format="gradparity-trace",
                 schema_version=SCHEMA,
