@@ -70,7 +70,8 @@ def _stepping(op: Any) -> str:
     """A schedule given to an optimizer counts backward passes."""
     if op.schedule_every == "epoch":
         return "keras.callbacks.LearningRateScheduler(lambda epoch: float(schedule(epoch)))"
-    counts_passes = op.schedule_every == "pass" or op.accumulation.every == 1
+    each = op.accumulation is None or op.accumulation.every == 1
+    counts_passes = op.schedule_every == "pass" or each
     return "optimizer(learning_rate=schedule)" if counts_passes else ""
 
 

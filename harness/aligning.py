@@ -56,6 +56,7 @@ def matched_units(
         if fitting:
             pairs[r] = max(fitting, key=lambda c: score(r, c))
             free.remove(pairs[r])
+    pairs = _as_named(reference, candidate, pairs, always=True)
     choices = [(r, as_good) for r, c in pairs.items() if (as_good := [o for o in free if fits(r, o) == fits(r, c)])]
     return sorted({**anchors, **pairs}.items()), choices
 
@@ -145,16 +146,18 @@ def align(reference: int, candidate: int, score: Callable[[int, int], float]) ->
     return pairs
 
 
-def _as_named(reference: Sequence[Unit], candidate: Sequence[Unit], anchors: dict[int, int]) -> dict[int, int]:
-    """Layers of one kind and size whose values cross: paired as their names say where the names are the same on both
-    sides or are numbers on both; else (defined in another order) as their values say."""
+def _as_named(
+    reference: Sequence[Unit], candidate: Sequence[Unit], anchors: dict[int, int], always: bool = False
+) -> dict[int, int]:
+    """Layers of one kind and size whose values cross (or, `always`, that no value has paired): paired as their names say
+    where the names are the same on both sides or are numbers on both; else as they were."""
     alike: dict[object, list[int]] = defaultdict(list)
     for r in sorted(anchors):
         alike[_signature(reference[r])].append(r)
     named = dict(anchors)
     for group in alike.values():
         theirs = [anchors[r] for r in group]
-        if any(one > other for one, other in pairwise(theirs)):
+        if always or any(one > other for one, other in pairwise(theirs)):
             order = _by_name([reference[r].layer for r in group], [candidate[c].layer for c in theirs])
             named.update({r: theirs[place] for r, place in zip(group, order, strict=True)})
     return named

@@ -161,6 +161,15 @@ def test_untransferred_weights_are_paired_in_order() -> None:
     assert not np.shares_memory(moved["d1.kernel"], candidate.values["d1.kernel"])
 
 
+def test_untransferred_layers_of_one_size_are_paired_by_equal_names() -> None:
+    """A functional model lists its layers in another order than it was written in."""
+    reference = built("pytorch", *((f"encoder.{name}", "Dense", dense_pair(4, 3)[0]) for name in ("mean", "spread")))
+    candidate = built("keras", *((name, "Dense", dense_pair(4, 3)[1]) for name in ("spread", "mean")))
+    pairing = pair(reference, candidate)
+    found = {(link.reference.parameter, link.candidate.parameter) for link in pairing.links}
+    assert found == {(f"encoder.{n}.{role}", f"{n}.{role}") for n in ("mean", "spread") for role in ("kernel", "bias")}
+
+
 def test_near_values_are_called_near() -> None:
     own, theirs = dense_pair(4, 5)
     theirs["kernel"] = theirs["kernel"] + np.float32(1e-4)
