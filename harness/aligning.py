@@ -149,7 +149,7 @@ def align(reference: int, candidate: int, score: Callable[[int, int], float]) ->
 def _as_named(
     reference: Sequence[Unit], candidate: Sequence[Unit], anchors: dict[int, int], always: bool = False
 ) -> dict[int, int]:
-    """Layers of one kind and size whose values cross (or, `always`, that no value has paired): paired as their names say
+    """Layers of one kind and size whose values cross (`always`: that no value has paired): paired as their names say
     where the names are the same on both sides or are numbers on both; else as they were."""
     alike: dict[object, list[int]] = defaultdict(list)
     for r in sorted(anchors):
