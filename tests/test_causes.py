@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness import case, causes_forward, causes_training, objectives, ops, rules, schedules, terms
@@ -16,6 +17,7 @@ from harness.cause import GROUPS
 from harness.causes import TABLE, named, rows_of
 from harness.editing import Edit, differing
 from harness.questions.losses import Given
+from harness.questions.updates import Leaks
 
 FIRST = (
     *("loss-reduction", "loss-half-factor", "target-shape-broadcast", "double-softmax", "from-logits"),
@@ -53,7 +55,7 @@ HARNESS = Path(causes_forward.__file__).parent
 
 def _fields_of(*modules: ModuleType) -> dict[str, set[str]]:
     """Fields by kind; kinds of one name, a case's and a user's, are one."""
-    found: dict[str, set[str]] = {"Given": {field.name for field in dataclasses.fields(Given)}}
+    found = {kind.__name__: {field.name for field in dataclasses.fields(kind)} for kind in (Given, Leaks)}
     for kind in (value for module in modules for value in vars(module).values()):
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             found.setdefault(kind.__name__, set()).update(field.name for field in dataclasses.fields(kind))
@@ -245,3 +247,22 @@ def test_rows_that_name_the_same_edit_are_all_given() -> None:
 def test_an_edit_without_a_row_is_a_difference_of_layers() -> None:
     edit = Edit(position=0, field="no_such_field", before=0, after=1)
     assert [row.id for row in rows_of(edit, (NORM,))] == ["layer-different"]
+
+
+def test_a_number_and_what_float32_makes_of_it_is_a_rounding() -> None:
+    rate = Edit(position=0, field="learning_rate", before=0.01 / 3, after=float(np.float32(0.01 / 3)))
+    parts = (rules.Adamax(**ADAMAX),)
+    assert [row.id for row in rows_of(rate, parts)] == ["float32-constant"]
+    further = dataclasses.replace(rate, after=0.01 / 3 * (1 + 1e-6))
+    assert [row.id for row in rows_of(further, parts)] == ["learning-rate"]
+
+
+ADAMAX: Any = {
+    "learning_rate": 0.01 / 3,
+    "beta_1": 0.9,
+    "beta_2": 0.999,
+    "epsilon": 1e-8,
+    "epsilon_placement": "on_norm",
+    "weight_decay": 0.0,
+    "decay": "decoupled",
+}

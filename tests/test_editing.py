@@ -126,3 +126,38 @@ def test_parts_that_do_not_fit_are_infinitely_far() -> None:
     puzzle = Puzzle(compute=compute, wanted=compute((NORM, None)), enough=[1e-14])
     assert apart(puzzle, (replace(NORM, axes=(5,)), None)) == math.inf
     assert smallest(puzzle, (replace(NORM, axes=(5,)), None), []) == []
+
+
+def test_two_numbers_of_a_side_that_is_not_known() -> None:
+    other = (replace(NORM, epsilon=3e-3), replace(RELU, negative_slope=0.2))
+    for known in ((True, False), (False, True)):
+        found = solved(question((NORM, RELU), other, known))
+        assert found is not None
+        assert {(edit.field, edit.after) for edit in found.edits} == {("epsilon", 3e-3), ("negative_slope", 0.2)}
+
+
+def test_a_part_that_is_put_in_has_its_number_solved_for() -> None:
+    other = (NORM, replace(RELU, negative_slope=0.37))
+    found = solved(question((NORM, None), other, (True, False), alternatives={1: (RELU,)}))
+    assert found is not None
+    assert [(edit.position, edit.field, edit.after) for edit in found.edits] == [(1, "", other[1])]
+
+
+def test_an_alternative_that_differs_in_a_field_is_an_edit_of_that_field() -> None:
+    puzzle = Puzzle(compute=compute, wanted=compute((replace(NORM, axes=(0,)), None)), enough=[1e-14])
+    fits = searched(puzzle, (NORM, None), {0: (replace(NORM, axes=(0,)),)})
+    assert [[(edit.field, edit.after) for edit in edits] for edits in fits] == [[("axes", (0,))]]
+
+
+def test_nan_on_both_sides_is_no_difference() -> None:
+    wanted = np.array([np.nan, 1.0, np.inf])
+    for made, agree in (([np.nan, 1.0, np.inf], True), ([0.0, 1.0, np.inf], False), ([np.nan, 1.0, -np.inf], False)):
+        puzzle = Puzzle(compute=lambda parts, made=made: [np.array(made)], wanted=[wanted], enough=[1e-14])
+        assert (apart(puzzle, ()) <= 1) is agree
+
+
+def test_roundings_of_constants_alone_are_told_as_such() -> None:
+    slope = float(np.float32(0.1))
+    found = solved(question((NORM, replace(RELU, negative_slope=0.1)), (NORM, replace(RELU, negative_slope=slope))))
+    assert found is not None
+    assert [(edit.before, edit.after) for edit in found.edits] == [(0.1, slope)]
