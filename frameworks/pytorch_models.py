@@ -183,6 +183,7 @@ class Watch:
     def _user_step(self, batch: Batch, recording: Recording) -> Record:
         """The user's own loop body; gradients as its optimizer finds them at its first step."""
         optimizer, seen = self.recipe.optimizer, []
+        found = {name: gradient for name, gradient in self._gradients().items() if gradient is not None}
 
         def before_update(*_: Any) -> None:
             if not seen:
@@ -205,7 +206,7 @@ class Watch:
         gradients = seen[0] if seen else self._gradients()
         skipped = any(g is not None and not np.isfinite(g).all() for g in gradients.values())  # by a loss scale
         after = self._state() if seen or skipped or optimizer is None else None
-        return recording.finish(torch.as_tensor(loss), gradients, after)
+        return replace(recording.finish(torch.as_tensor(loss), gradients, after), found=found)
 
     def _trains(self) -> bool:
         return self.recipe.loss is not None or self.recipe.train_step is not None

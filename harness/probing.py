@@ -20,7 +20,7 @@ from harness.mapping import forced_by, mapped
 from harness.owning import Own
 from harness.points import Point
 from harness.recipe import Batch
-from harness.views import see_value
+from harness.views import see_gradient, see_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,7 @@ def _of_gradient(points: Sequence[Point], i: int) -> Iterator[Probe]:
     names = [side.name for side in moment.sides]
     if (piled := _piled(moment)) and moment.plan.compared[i].kind == "gradient":
         yield piled
+    yield from _left_over(points, i, pairs, enough)
     for side in (0, 1):
         if all(not pair[side].any() and pair[1 - side].any() for pair in pairs):
             yield Probe(signature=_stopped(moment, i), text=f"nothing flows back in {names[side]}", proven=False)
@@ -105,6 +106,25 @@ def _of_gradient(points: Sequence[Point], i: int) -> Iterator[Probe]:
             "the same forward pass and the same cotangents, another derivative: written by hand, or stopped in a branch"
         )
         yield Probe(signature="gradient:other", text=text, proven=False)
+
+
+def _left_over(
+    points: Sequence[Point], i: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]], enough: Sequence[float]
+) -> Iterator[Probe]:
+    """A difference that is what one side's own step found of the step before: it was not cleared."""
+    link = points[0].moment.plan.compared[i].link
+    if link is None or points[0].moment.plan.compared[i].kind != "gradient":
+        return
+    for side, of in ((0, link.reference), (1, link.candidate)):
+        records = [(p.moment.reference, p.alone)[side].records["float64"].found for p in points]
+        found = [see_gradient(of, record) for record in records]
+        gaps = [
+            np.inf if old is None else _gap(pair[side] - old, pair[1 - side])
+            for pair, old in zip(pairs, found, strict=True)
+        ]
+        if all(gap <= limit for gap, limit in zip(gaps, enough, strict=True)):
+            text = f"{points[0].moment.sides[side].name} adds to the gradients of the step before: they are not cleared"
+            yield Probe(signature="gradient:piled", text=text, proven=False, before=_gap(*pairs[0]), after=gaps[0])
 
 
 def _penalised(

@@ -127,8 +127,8 @@ class Record:
     later calls `path#2`, ...; a function's output `path/function` below the layer that called it (`relu` at the top).
     outputs: the names of the model's outputs among them. loss: () or None. cotangents: dL/d(activation) by the same
     names (what no gradient reaches is left out). gradients: by parameter, summed over the passes since the last update,
-    neither averaged nor clipped; None where the framework has none. after: the state behind the step; None where no
-    update was made.
+    neither averaged nor clipped; None where the framework has none. found: the gradients that lay there before a user's
+    own step began, by parameter. after: the state behind the step; None where no update was made.
     """
 
     activations: Mapping[str, np.ndarray]
@@ -136,4 +136,5 @@ class Record:
     loss: np.ndarray | None = None
     cotangents: Mapping[str, np.ndarray] = field(default_factory=dict)
     gradients: Mapping[str, np.ndarray | None] = field(default_factory=dict)
+    found: Mapping[str, np.ndarray] = field(default_factory=dict)
     after: State | None = None

@@ -339,3 +339,29 @@ def test_gradients_accumulate_in_the_loop_or_in_the_optimizer(other: str, order:
     result = compared(*pair(0.100001), steps=5)
     assert result.first is not None
     assert (result.first.place.partition(":")[0], result.first.step) == ("update", 1)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_users_own_step_that_clears_no_gradients(order: tuple[int, int]) -> None:
+    import torch
+
+    def looped(clears: bool) -> Any:
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), 0.05)
+
+        def train_step(x: Any, y: Any) -> Any:
+            if clears:
+                optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return harness.side(model, train_step=train_step, optimizer=optimizer)
+
+    both = looped(True), looped(False)
+    result = compared(*(both[i] for i in order))
+    assert result.first is not None
+    assert (result.first.place, result.first.step) == ("gradient:4.weight", 1)
+    assert {cause.id for cause in result.causes} == {"grad-accumulation"}
+    assert compared(looped(True), looped(True)).verdict == "identical"
