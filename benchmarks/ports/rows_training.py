@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 import keras
+import numpy as np
+import optax
 import torch
 import torch.nn.functional as F  # noqa: N812 (as everyone writes it)
 from torch import nn
 
-from benchmarks.ports import Pair, clean, planted
+from benchmarks.ports import Pair, clean, planted, transfer
 from benchmarks.ports.data import integers, normal, one_hot
 from benchmarks.ports.mlp import EXAMPLES, keras_net, torch_net
-from benchmarks.ports.rows_models import in_keras, in_torch, layers, ops, turned
-from benchmarks.ports.training import K_SGD, SGD, TINY, trained
+from benchmarks.ports.rows_models import in_jax, in_keras, in_torch, layers, ops, turned
+from benchmarks.ports.training import K_SGD, MOMENTUM, SGD, TINY, halved_at_third, trained
 
 CLASSES = 5
-optim, rules = torch.optim, keras.optimizers
+optim, rules, StepLR = torch.optim, keras.optimizers, torch.optim.lr_scheduler.StepLR
 
 
 def probable(loss: Callable[..., torch.Tensor], keras_loss: Any, y: Any, scale: float = 60.0) -> Pair:
@@ -93,6 +97,33 @@ def all_squared(net: nn.Module) -> Any:
     return 0.01 * sum((p**2).sum() for p in net.parameters())
 
 
+def in_optax(rule: Callable[..., torch.optim.Optimizer], other: Any) -> Pair:
+    """A perceptron trained by torch's optimizer and by one of optax."""
+    _ = torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    params = [transfer.linear(net[0]), transfer.linear(net[2])]
+
+    def apply(params: Any, x: Any) -> Any:
+        (w, b), (v, c) = params
+        return jnp.tanh(x @ w + b) @ v + c
+
+    squared = lambda output, target: jnp.mean((output - target) ** 2)  # noqa: E731
+    x, y = normal(EXAMPLES, 6), normal(EXAMPLES, 3, seed=1)
+    return Pair(reference=in_torch(net, rule=rule), candidate=in_jax(apply, params, squared, other), x=x, y=y, steps=3)
+
+
+def fed(inputs: Any = None, targets: Any = None) -> Pair:
+    """The candidate has inputs (by example or by column) or targets in another order."""
+    pair = trained(SGD, K_SGD)
+    return replace(
+        pair,
+        x=pair.x if inputs is None else (pair.x, pair.x[inputs]),
+        y=pair.y if targets is None else (pair.y, pair.y[targets]),
+    )
+
+
+OTHER_ORDER = np.random.default_rng(5).permutation(EXAMPLES)
+OTHER_COLUMNS = (slice(None), np.random.default_rng(6).permutation(10))
 ADAM, K_ADAM = partial(optim.Adam, lr=0.01, eps=TINY), partial(rules.Adam, 0.01, epsilon=TINY)
 FAST, K_FAST = partial(ADAM, betas=(0.9, 0.5)), partial(K_ADAM, beta_2=0.5)
 ADAMW, K_ADAMW = partial(optim.AdamW, lr=0.01, eps=TINY), partial(rules.AdamW, 0.01, epsilon=TINY)
@@ -202,5 +233,70 @@ PORTS = [
         "gradient-accumulation-mean",
         "update:*",
         1,
+    ),
+    *(
+        planted(f"rows_training/{name}", build, cause, "update:*", step)
+        for name, build, cause, step in (
+            (
+                "rate, Keras first",
+                partial(turned, partial(trained, MOMENTUM, partial(rules.SGD, 0.02, momentum=0.9))),
+                "learning-rate",
+                0,
+            ),
+            (
+                "beta, Keras first",
+                partial(turned, partial(trained, FAST, partial(K_FAST, beta_1=0.8))),
+                "momentum-value",
+                1,
+            ),
+            (
+                "rate inside velocity, Keras first",
+                partial(
+                    turned,
+                    partial(trained, MOMENTUM, halved_at_third, partial(StepLR, step_size=2, gamma=0.5), steps=4),
+                ),
+                "sgd-momentum-lr-schedule",
+                2,
+            ),
+            (
+                "epsilon of optax",
+                partial(in_optax, partial(optim.Adam, lr=0.01), optax.adam(0.01, eps=1e-6)),
+                "adam-epsilon",
+                0,
+            ),
+            (
+                "nesterov in optax",
+                partial(in_optax, MOMENTUM, optax.sgd(0.05, 0.9, nesterov=True)),
+                "nesterov-form",
+                0,
+            ),
+            ("adam of optax", partial(in_optax, SGD, optax.adam(0.01)), "optimizer-different", 0),
+            (
+                "clipped by optax",
+                partial(in_optax, SGD, optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.05))),
+                "grad-clip-value",
+                0,
+            ),
+            (
+                "schedule of optax",
+                partial(in_optax, SGD, optax.sgd(optax.exponential_decay(0.05, 1, 0.5))),
+                "lr-schedule-form",
+                1,
+            ),
+            (
+                "decay forgotten in optax",
+                partial(in_optax, partial(SGD, weight_decay=0.02), optax.sgd(0.05)),
+                "weight-decay-value",
+                0,
+            ),
+        )
+    ),
+    *(
+        planted(f"rows_training/{name}", build, "data-order", "forward:* loss")
+        for name, build in (
+            ("examples in another order", partial(fed, OTHER_ORDER, OTHER_ORDER)),
+            ("columns in another order", partial(fed, OTHER_COLUMNS)),
+            ("targets in another order", partial(fed, None, OTHER_ORDER)),
+        )
     ),
 ]
