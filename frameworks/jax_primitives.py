@@ -107,7 +107,7 @@ def _with_number(kind: str, data: Value, number: float, first: bool) -> Reading 
 
 def _power(line: Line, known: Known) -> Reading | None:
     exponent = line.equation.params["y"] if "y" in line.equation.params else _number(line.reads[1], known)
-    return exponent and _one(ops.Function(name="power", exponent=float(exponent)), line.reads[0])
+    return None if exponent is None else _one(ops.Function(name="power", exponent=float(exponent)), line.reads[0])
 
 
 # --- shapes, sums -----------------------------------------------------------------------------------------------

@@ -111,8 +111,23 @@ class _Reader:
             self._readings[key] = self._read(note, index)
 
     def calls(self, wanted: Sequence[str]) -> dict[str, Call]:
-        shown = self._recorder.shown
-        return {name: self._call(shown[name]) for name in wanted if name in shown}
+        """By name; what a layer or a function of the user's own is made of stands before it (`attention@1`)."""
+        found: dict[str, Call] = {}
+        for name in wanted:
+            if name in self._recorder.shown:
+                self._open(name, self._recorder.shown[name], found, set())
+        return found
+
+    def _open(self, name: str, tensor: Tensor, found: dict[str, Call], opened: set[int]) -> None:
+        """A call; where it takes several ops that read each other, all of them."""
+        call, reading = self._call(tensor), self._readings.get(id(tensor))
+        opened.add(id(tensor))
+        if not call.ops and reading is not None:
+            for given in self._notes.made[id(tensor)].tensors():
+                if id(given) in self._arrays and not self._recorder.knows(given) and id(given) not in opened:
+                    self._open(f"{name.partition('@')[0]}@{len(opened)}", given, found, opened)
+            call = _call_of(call.kind, reading, self._arrays[id(tensor)])
+        found[name] = call
 
     def _read(self, note: Note, index: int) -> Reading | None:
         given = [tensor for tensor in note.tensors() if id(tensor) in self._arrays]
@@ -185,16 +200,7 @@ class _Reader:
             kind = type(whole).__name__ if isinstance(whole, keras.layers.Layer) else kind
             arrays = tuple(self._arrays[key] for key in self._sources(tensor))
             return Call(kind=kind, ops=(), inputs=arrays, parameters=(), names=(), output=output, canonical=same)
-        weights = reading.weights if any(reading.weights) else ((),) * len(reading.ops)
-        return Call(
-            kind=kind,
-            ops=reading.ops,
-            inputs=reading.inputs,
-            parameters=tuple(tuple(array for array, _ in own) for own in weights),
-            names=tuple(tuple(name for _, name in own) for own in weights),
-            output=reading.canonical(output),
-            canonical=reading.canonical,
-        )
+        return _call_of(kind, reading, output)
 
     def _sources(self, tensor: Tensor) -> dict[int, None]:
         """The known floating tensors that one is made of, by id."""
@@ -218,3 +224,16 @@ class _Reader:
         return Reading(
             ops=(*before.ops, *reading.ops), inputs=before.inputs, weights=(*earlier, *own), canonical=reading.canonical
         )
+
+
+def _call_of(kind: str, reading: Reading, output: Array) -> Call:
+    weights = reading.weights if any(reading.weights) else ((),) * len(reading.ops)
+    return Call(
+        kind=kind,
+        ops=reading.ops,
+        inputs=reading.inputs,
+        parameters=tuple(tuple(array for array, _ in own) for own in weights),
+        names=tuple(tuple(name for _, name in own) for own in weights),
+        output=reading.canonical(output),
+        canonical=reading.canonical,
+    )

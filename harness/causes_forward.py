@@ -322,6 +322,7 @@ CAUSES = (
         id="rnn-return-sequences",
         meaning="all steps against the last one",
         edits=("SimpleRNN.returns", "LSTM.returns", "GRU.returns"),
+        along=("+Reduce", "+Slice"),
     ),
     _F(
         id="rnn-direction",
@@ -333,7 +334,7 @@ CAUSES = (
         meaning="mask or packing of padded steps on one side only",
         edits=(
             *("SimpleRNN.masked", "LSTM.masked", "GRU.masked", "SimpleRNN.masked_output", "LSTM.masked_output"),
-            *("GRU.masked_output", "Reduce.masked", "BatchNorm.masked"),
+            *("GRU.masked_output", "Reduce.masked", "BatchNorm.masked", "Mask.source"),
         ),
     ),
     _F(
@@ -360,14 +361,25 @@ CAUSES = (
         edits=(
             *("Attention.mask", "MultiHeadAttention.mask", "Attention.causal", "MultiHeadAttention.causal"),
             *("SoftmaxOver:+Select", "SoftmaxOver:+Combine"),
+            *("Attention:Mask.source", "MultiHeadAttention:Mask.source", "SoftmaxOver:Mask.source"),
         ),
-        along=("Attention.causal_offset", "MultiHeadAttention.causal_offset", "Attention.masked_value"),
+        along=(
+            "Mask.source",
+            *("Attention.mask", "MultiHeadAttention.mask"),
+            *("Attention.causal_offset", "MultiHeadAttention.causal_offset", "Attention.masked_value"),
+        ),
         source="torch MultiheadAttention attn_mask: True is ignored; scaled_dot_product_attention, Keras: True attends",
     ),
     _F(
         id="attention-scale",
         meaning="1/sqrt(d) missing on one side",
-        edits=("Attention.scale", "MultiHeadAttention.scale", "SoftmaxOver:+Scale"),
+        edits=(
+            "Attention.scale",
+            "MultiHeadAttention.scale",
+            "SoftmaxOver:+Scale",
+            "Attention:+Scale",
+            "MultiHeadAttention:+Scale",
+        ),
     ),
     _F(
         id="attention-fully-masked-row",

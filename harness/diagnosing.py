@@ -45,6 +45,7 @@ def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy
             moment, own, left, proof = there, then, still, None
             break
     points = points_of(moment, own) if left else []
+    left = [k for k in left if not _hidden(points[0], k)]
     while left:
         i = left[0]
         if isinstance(proof, Remedy):
@@ -66,7 +67,7 @@ def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy
         found += [a for a in answers if (a.id, a.edit) not in {(f.id, f.edit) for f in found}]
         left = [k for k in left if k not in _settled(moment, i) | _behind(moment, within)]
         proof = None
-    return found
+    return _without_echoes(found)
 
 
 def _sure(answers: Sequence[Finding]) -> bool:
@@ -114,6 +115,19 @@ def _behind(moment: Moment, within: Sequence[str]) -> set[int]:
     }
 
 
+def _without_echoes(found: Sequence[Finding]) -> list[Finding]:
+    """Without what is only likely of a cause that is proven too: the same difference, met again on its way."""
+    proven = {id for finding in found if finding.status == "proven" for id in (finding.id, *finding.same)}
+    return [f for f in found if f.status != "likely" or f.id not in proven or f.where.startswith("forward:")]
+
+
+def _hidden(point: Point, i: int) -> bool:
+    """A cotangent that the candidate has, but does not show once its blocks are fed: inside a derivative by hand."""
+    quantity, name = point.moment.plan.compared[i], point.moment.plan.compared[i].candidate
+    shown = [taken.records["float64"].cotangents for taken in (point.moment.candidate, point.alone)]
+    return quantity.kind == "activation_gradient" and name in shown[0] and name not in shown[1]
+
+
 def _orders(moment: Moment) -> Iterator[tuple[str, Feed]]:
     one, other = moment.sides
     return reordered(one.feed, other.feed, (one.name, other.name), moment.step)
@@ -155,7 +169,10 @@ def _settled(moment: Moment, i: int) -> set[int]:
 
 
 def _answered(points: Sequence[Point], i: int) -> tuple[list[Finding], tuple[str, ...]]:
-    """What the first question that has an answer says, and the blocks that it is about; nothing where none has."""
+    """What the first question says whose answer is proven, else the first that has one, and the blocks that it is
+    about; nothing where none has."""
+    found: list[Finding] = []
+    within: tuple[str, ...] = ()
     first = points[0]
     elsewhere = [{question.of: question for question in _asked(point, i)} for point in points[1:]]
     for question in _asked(first, i):
@@ -163,8 +180,11 @@ def _answered(points: Sequence[Point], i: int) -> tuple[list[Finding], tuple[str
         if answer:
             places = place_of(first.moment.plan, i, 0), place_of(first.moment.plan, i, 1)
             about = question.of[0] if first.moment.plan.compared[i].kind == "activation" and question.of else ()
-            return list(_named(first.moment, places, answer)), about
-    return [], ()
+            answers = list(_named(first.moment, places, answer))
+            if _sure(answers):
+                return answers, about
+            found, within = (found, within) if found else (answers, about)
+    return found, within
 
 
 def _of_block(point: Point, block: Block) -> list[Finding]:
@@ -198,7 +218,8 @@ def _probed(points: Sequence[Point], found: Sequence[Finding], i: int) -> list[F
     probe, plan = probed(points, i), points[0].moment.plan
     if probe is None:
         return [_unknown(points[0].moment, i)]
-    if probe.signature == "gradient:penalty" and any(f.id.startswith("l2-") for f in found):
+    of_penalty = any(f.id.startswith("l2-") or f.id == "weight-decay-scope" for f in found)
+    if probe.signature == "gradient:penalty" and of_penalty:
         return []
     cause = next(row for row in TABLE.values() if probe.signature in row.edits)
     return [
@@ -270,9 +291,8 @@ def _unknown(moment: Moment, i: int) -> Finding:
 def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[Finding]:
     """A finding for each cause in an answer."""
     others = {cause.id for edits in answer.others for cause in named(edits, answer.parts)}
-    sure = (
-        sum(not edit.field for edit in answer.edits) < 2
-    )  # several parts exchanged at once are one edit of a kind unknown
+    # several parts exchanged at once are one edit of a kind unknown
+    sure = not answer.fitted and sum(not edit.field for edit in answer.edits) < 2
     for cause in named(answer.edits, answer.parts):
         yield Finding(
             id=cause.id,

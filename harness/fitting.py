@@ -38,6 +38,6 @@ def fitted(compute: Compute, wanted: Sequence[np.ndarray], start: Sequence[float
     options = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": EVALUATIONS}
     try:
         found = least_squares(miss, start, method="lm", x_scale="jac", **options).x
-    except (ValueError, np.linalg.LinAlgError):  # NaN at the start, fewer elements than numbers
+    except (ValueError, IndexError, np.linalg.LinAlgError):  # NaN at the start, too few elements, another shape
         return []
     return [tuple(float(f"{number:.{digits}g}") for number in found) for digits in range(1, DIGITS + 1)]

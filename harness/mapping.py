@@ -95,4 +95,8 @@ def _forced(plan: Plan, reference: Taken, candidate: Taken, precision: Precision
             for name in parameters_of(quantity.link.candidate):
                 into.setdefault(name, or_zero(own.gradients.get(name), candidate.before[precision].values[name]).copy())
             put_gradient(quantity.link.candidate, into, values)
+            if quantity.link.candidate.added:  # of several that are added, a frozen one is not to move
+                for name in parameters_of(quantity.link.candidate):
+                    if own.gradients.get(name) is None:
+                        del into[name]
     return Forced(activations=given["activation"], cotangents=given["activation_gradient"], gradients=given["gradient"])

@@ -52,7 +52,8 @@ class Solved:
     """The edits that turn the reference side's parts into the candidate's; others: sets that fit as well.
 
     before, after: how far the two sides are apart, and how far the values are from what the edited parts compute, in
-    float64; before32, after32: the same of the float32 runs' values, NaN where they are not told.
+    float64; before32, after32: the same of the float32 runs' values, NaN where they are not told. fitted: a whole part
+    stands there whose numbers were solved for: it computes the values, which need not be why.
     """
 
     parts: Parts
@@ -62,6 +63,7 @@ class Solved:
     after: float
     before32: float
     after32: float
+    fitted: bool = False
 
 
 def joined(questions: Sequence[Question]) -> Question:
@@ -96,11 +98,17 @@ def solved(question: Question) -> Solved | None:
         return None
     if reference:
         fits = searched(_puzzle(question, 1), reference, question.alternatives)
-        return _answer(question, reference, fits) if fits else None
+        return replace(_answer(question, reference, fits), fitted=_fitted(question, fits[0])) if fits else None
     if candidate:
         fits = searched(_puzzle(question, 0), candidate, question.alternatives)
-        return _turned(question, candidate, fits[0], fits[1:]) if fits else None
+        if fits:
+            turned = _turned(question, candidate, fits[0], fits[1:])
+            return replace(turned, fitted=_fitted(question, fits[0]))
     return None
+
+
+def _fitted(question: Question, edits: Sequence[Edit]) -> bool:
+    return any(not edit.field and edit.after not in question.alternatives.get(edit.position, ()) for edit in edits)
 
 
 def _believed(question: Question, side: int) -> Parts:

@@ -18,9 +18,24 @@ SAMPLE = (
     *("mlp/kernel not transposed", "losses/half", "training/rmsprop rho", "normalised/batch epsilon"),
     *("rows/ceiling", "rows/average or max pooling", "rows_training/decay value", "rows_training/divergence clipped"),
     *("rows_gradients/transposed", "rows_again/default slope", "rows_again/no bias in a convolution"),
-    "rows_again/pixels",
+    *(
+        "rows_again/pixels",
+        "rows_again/no batch norm",
+        "rows/hard sigmoid of old",
+        "rows_again/skip connection too many",
+    ),
+    *(
+        "rows_again/causal on one side",
+        "attention/scale missing",
+        "recurrent/not masked",
+        "normalised/biased deviation",
+    ),
 )
-COMBINED = ("perceptron/leakyrelu-slope + learning-rate", "discriminator/batchnorm-eps + loss-reduction")
+COMBINED = (
+    *("perceptron/leakyrelu-slope + learning-rate", "discriminator/batchnorm-eps + loss-reduction"),
+    *("perceptron/learning-rate + momentum-value", "perceptron/learning-rate + momentum-value, turned"),
+    *("perceptron/learning-rate + frozen-parameter, turned", "perceptron by adam/learning-rate + adam-epsilon, turned"),
+)
 NOT_PLANTED = {
     "float32-constant": "rounding: no difference to be explained",
     "float32-kernel": "rounding: no difference to be explained",
@@ -63,6 +78,16 @@ def test_causes_together_are_all_named(name: str) -> None:
     one = combination(name)
     row = examined(Planted(name=one.name, build=one.build, causes=one.causes))
     assert row["ok"], row
+
+
+@pytest.mark.parametrize("name", ["several/encoder not shared", "gradients/factor two", "training/momentum"])
+def test_nothing_is_said_to_stop_where_all_flows(name: str) -> None:
+    """Two encoders instead of a shared one, a derivative by hand, nothing at all."""
+    from benchmarks.causesuite import single, told
+
+    said = told(next(one for one in single([name.partition("/")[0]]) if one.name == name).build)
+    assert not said.error
+    assert not [finding for finding in said.findings if finding.status == "proven"]
 
 
 def test_combinations_are_drawn_without_repetition_and_again_the_same() -> None:

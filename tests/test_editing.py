@@ -11,7 +11,7 @@ import pytest
 
 from harness.case import Sigmoid, Tanh
 from harness.editing import Edit, Parts, Puzzle, apart, differing, edited, searched, smallest
-from harness.ops import GELU, LayerNorm, Rectifier
+from harness.ops import GELU, LayerNorm, Rectifier, Scale
 from harness.solving import Question, joined, solved
 from reference.kinds import apply
 
@@ -76,6 +76,14 @@ def test_another_part_is_recognised_by_what_it_computes() -> None:
     found = solved(asked)
     assert found is not None
     assert found.edits[0].after == Tanh()
+
+
+@pytest.mark.parametrize(("factor", "fitted"), [(2.0, False), (1.37, True)])
+def test_a_part_put_in_with_a_number_that_was_solved_for_says_so(factor: float, fitted: bool) -> None:
+    asked = question((NORM, None), (NORM, Scale(factor=factor, offset=0.0)), (True, False))
+    found = solved(replace(asked, alternatives={1: (Scale(factor=2.0, offset=0.0),)}))
+    assert found is not None
+    assert (found.edits[0].after.factor, found.fitted) == (factor, fitted)
 
 
 def test_sides_that_agree_have_no_cause() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -21,8 +22,8 @@ from harness.ops_standard import ACTIVATIONS
 from harness.owning import Own
 from harness.questions.chains import Arrays, Chain, beside, chains, run
 from harness.questions.folding import folded
-from harness.questions.merging import evaluated, merged
-from harness.questions.trees import tree_of, within
+from harness.questions.merging import Pair, evaluated, merged
+from harness.questions.trees import Tree, expanded, leaves, tree_of, within
 from harness.solving import Question
 from harness.views import put
 from reference.kinds import apply
@@ -68,9 +69,7 @@ def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> I
     values = shown(quantity, moment.reference, alone)
     rounded = shown(quantity, moment.reference, alone, "float32")
     names = quantity.reference, quantity.candidate
-    spanning = _spanning(moment, calls, names, (values, rounded), enough)
-    if spanning:
-        yield spanning
+    yield from _spanning(moment, calls, names, (values, rounded), enough)
     theirs = [list(chains(of, name)) for of, name in zip(calls, names, strict=True)]
     pairs = sorted(((one, other) for one in theirs[0] for other in theirs[1]), key=_unlike)
     for one, other in islice(pairs, PAIRS):
@@ -94,27 +93,44 @@ def _spanning(
     names: tuple[str, str],
     shown: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
     enough: float,
-) -> Question | None:
-    """All that either side does between the values that both share and this one."""
+) -> Iterator[Question]:
+    """All that either side does between the values that both share and this one; where one of them reads a shared value
+    that the other does not, also what makes that."""
     pairs = [a.reference for a in moment.plan.alignment if a.reference in calls[0] and a.reference != names[0]]
     shared = {name: calls[0][name].output for name in pairs}
     one, other = (tree_of(of, name, shared) for of, name in zip(calls, names, strict=True))
     if one is None or other is None:
-        return None
-    one, other = folded(one), folded(other)
-    pair = merged(one, other, shared)
-    if pair is None:
-        return None
+        return
     canonical = calls[0][names[0]].canonical
     values, rounded = (([canonical(of[0])], [canonical(of[1])]) for of in shown)
-    return Question(
-        parts=pair.parts,
-        values=values,
-        values32=rounded,
-        compute=lambda parts: [evaluated(pair, parts)],
-        enough=[enough],
-        of=(within(one), within(other), tuple(str(part) for parts in pair.parts for part in parts)),
-    )
+    for trees in ((one, other), *_further(calls[0], one, other, shared)):
+        pair = merged(folded(trees[0]), folded(trees[1]), shared)
+        if pair is not None:
+            yield Question(
+                parts=pair.parts,
+                values=values,
+                values32=rounded,
+                compute=partial(_computed, pair),
+                enough=[enough],
+                of=(within(trees[0]), within(trees[1]), tuple(str(part) for parts in pair.parts for part in parts)),
+            )
+
+
+def _further(
+    calls: Mapping[str, Call], one: Tree, other: Tree, shared: Mapping[str, np.ndarray]
+) -> Iterator[tuple[Tree, Tree]]:
+    """Two trees with what makes the shared values that only one of them reads."""
+    made = {}
+    for name in set(leaves(one)) ^ set(leaves(other)):
+        tree = tree_of(calls, name, {known: value for known, value in shared.items() if known != name})
+        if tree is not None:
+            made[name] = tree
+    if made:
+        yield expanded(one, made), expanded(other, made)
+
+
+def _computed(pair: Pair, parts: Parts) -> list[np.ndarray]:
+    return [evaluated(pair, parts)]
 
 
 def _unlike(pair: tuple[Chain, Chain]) -> tuple[int, int]:

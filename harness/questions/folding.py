@@ -11,6 +11,8 @@ import numpy as np
 
 from harness.case import Linear, Sigmoid
 from harness.ops import (
+    GRU,
+    LSTM,
     AveragePool,
     ClippedLinear,
     Combine,
@@ -22,9 +24,11 @@ from harness.ops import (
     Permute,
     Rectifier,
     Scale,
+    SimpleRNN,
+    Slice,
     Swish,
 )
-from harness.questions.trees import Leaf, Node, Tree
+from harness.questions.trees import Arrays, Leaf, Node, Tree
 
 
 def folded(tree: Tree, done: dict[int, Tree] | None = None) -> Tree:
@@ -34,7 +38,8 @@ def folded(tree: Tree, done: dict[int, Tree] | None = None) -> Tree:
         return tree
     if id(tree) not in done:
         read = tuple(folded(one, done) for one in tree.inputs)
-        done[id(tree)] = _shortened(Node(_plain(tree.op), read, tree.parameters, tree.block))
+        op, parameters = _in_order(_plain(tree.op), tree.parameters)
+        done[id(tree)] = _shortened(Node(op, read, parameters, tree.block))
     return done[id(tree)]
 
 
@@ -44,6 +49,8 @@ def _shortened(tree: Node) -> Tree:
     if len(tree.inputs) == 2:
         return _gated(tree) or tree
     before = tree.inputs[0] if len(tree.inputs) == 1 else None
+    if isinstance(before, Node) and isinstance(before.op, SimpleRNN | LSTM | GRU):
+        return _last_step(before, tree)
     if not isinstance(before, Node) or before.parameters:
         return tree
     one = _as_one(before.op, tree.op)
@@ -62,6 +69,32 @@ def _plain(op: Any) -> Any:
                 slope_at_maximum=op.slope_at_maximum,
             )
     return op
+
+
+def _in_order(op: Any, parameters: Arrays) -> tuple[Any, Arrays]:
+    """A recurrence with its gates in one order, and one bias where two are only added."""
+    if not isinstance(op, SimpleRNN | LSTM | GRU):
+        return op, parameters
+    gates = "rzn" if isinstance(op, GRU) else "ifgo"
+    if not isinstance(op, SimpleRNN) and op.gates != gates:
+        blocks = [np.split(array, len(gates)) for array in parameters]
+        parameters = tuple(np.concatenate([block[op.gates.index(gate)] for gate in gates]) for block in blocks)
+        op = replace(op, gates=gates)
+    if op.biases == 2 and not (isinstance(op, GRU) and op.reset_after):
+        w, u, b, c = parameters
+        op, parameters = replace(op, biases=1), (w, u, b + c)
+    if op.returns == "last" and not op.reverse and not op.masked:
+        op = replace(op, returns="final")
+    return op, parameters
+
+
+def _last_step(states: Node, taken: Node) -> Tree:
+    """A recurrence of which the last step is taken."""
+    match states.op, taken.op:
+        case LSTM(returns="all") | GRU(returns="all") | SimpleRNN(returns="all"), Slice(axis=1, start=-1, squeeze=True):
+            op, parameters = _in_order(replace(states.op, returns="last"), states.parameters)
+            return Node(op, states.inputs, parameters, taken.block)
+    return taken
 
 
 def _is_identity(op: Any) -> bool:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from harness.editing import UNFIT, Parts, differing
-from harness.ops import Combine
+from harness.ops import GRU, LSTM, Attention, BatchNorm, Combine, Dropout, MultiHeadAttention, Reduce, SimpleRNN
 from harness.questions.trees import Arrays, Leaf, Node, Tree, size
 from reference.kinds import apply
+
+OPTIONAL = (SimpleRNN, LSTM, GRU, Attention, MultiHeadAttention, BatchNorm, Reduce, Dropout)
+"""Ops that may have further inputs behind their own."""
 
 WHOLE = 4
 """Fields that a whole op counts for."""
@@ -33,6 +36,13 @@ class Reads:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanged:
     """A shared value that is read where the other side reads another, and the other way round."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """What a side lets count, of its own: which side's."""
 
     source: str
 
@@ -94,12 +104,14 @@ class _Merging:
         if isinstance(one, Leaf) and isinstance(other, Leaf):
             if np.array_equal(one.value, other.value):
                 return [(0, ("leaf",))]
+            if one.value.dtype == bool == other.value.dtype:
+                return [(1, ("mask",))]
             alike = one.name and other.name and one.value.shape == other.value.shape
             return [(ELSEWHERE, ("reads",))] if alike else []
         found = []
-        if isinstance(one, Node) and isinstance(other, Node) and len(one.inputs) == len(other.inputs):
+        if isinstance(one, Node) and isinstance(other, Node) and _comparable(one, other):
             own = _unlike(one.op, other.op)
-            for order in _orders(one.op, len(one.inputs)):
+            for order in _orders(one.op, min(len(one.inputs), len(other.inputs))):
                 pairs = [(one.inputs[i], other.inputs[j]) for i, j in enumerate(order)]
                 found.append((own + sum(self.cost(a, b) for a, b in pairs), ("both", order)))
         if isinstance(one, Node):
@@ -122,8 +134,11 @@ class _Merging:
                 return one
             case ("reads",):
                 return self._place((Reads(source=one.name), Reads(source=other.name)), (), 0, ())
+            case ("mask",):
+                return self._place((Mask(source="reference"), Mask(source="candidate")), (one, other), 0, ())
             case ("both", order):
-                inputs = tuple(self.built(one.inputs[i], other.inputs[j]) for i, j in enumerate(order))
+                shared = tuple(self.built(one.inputs[i], other.inputs[j]) for i, j in enumerate(order))
+                inputs = (*shared, *one.inputs[len(order) :], *other.inputs[len(order) :])
                 return self._place((one.op, other.op), inputs, 0, (one.parameters, other.parameters))
             case ("one", k):
                 inputs = tuple(self.built(read, other) if i == k else read for i, read in enumerate(one.inputs))
@@ -138,6 +153,11 @@ class _Merging:
     ) -> Merged:
         self.parts.append(ops)
         return Place(len(self.parts) - 1, inputs, through, held)
+
+
+def _comparable(one: Node, other: Node) -> bool:
+    """As many inputs; a mask or an initial state that one of them has besides leaves the other as it is."""
+    return len(one.inputs) == len(other.inputs) or type(one.op) is type(other.op) in OPTIONAL
 
 
 def _unlike(one: Any, other: Any) -> int:
@@ -168,6 +188,8 @@ def evaluated(pair: Pair, parts: Parts) -> np.ndarray:
         op = parts[tree.slot]
         if isinstance(op, Reads | Exchanged):
             return pair.values[op.source]
+        if isinstance(op, Mask):
+            return value(tree.inputs[op.source == "candidate"])
         if op is None:
             return value(tree.inputs[tree.through])
         return applied(op, tuple(map(value, tree.inputs)), tree.held)

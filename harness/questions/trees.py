@@ -49,23 +49,41 @@ def tree_of(calls: Mapping[str, Call], name: str, shared: Mapping[str, np.ndarra
     def of(name: str) -> Tree:
         if name not in made:
             call = calls[name]
-            read = tuple(source(array, name) for array in call.inputs)
+            read = tuple(source(array, name, _counted(call) if k == 0 else None) for k, array in enumerate(call.inputs))
             for op, parameters in zip(call.ops, call.parameters, strict=True):
                 read = (Node(op, read, parameters, name),)
             (tree,) = read
             made[name] = tree
         return made[name]
 
-    def source(array: np.ndarray, reader: str) -> Tree:
+    def source(array: np.ndarray, reader: str, counted: np.ndarray | None) -> Tree:
         earlier = {name: calls[name].output for name in reversed(order[: order.index(reader)]) if calls[name].ops}
         for values, tree in ((shared, lambda name: Leaf(shared[name], name)), (earlier, of)):
             for axes in permutations(range(array.ndim)) if array.ndim <= RANK else ():
                 for name, value in values.items():
-                    if value.ndim == array.ndim and np.array_equal(value.transpose(axes), array):
+                    if value.ndim == array.ndim and _equal(value.transpose(axes), array, counted):
                         return Node(Permute(axes=axes), (tree(name),))
         return Leaf(array)
 
     return of(name)
+
+
+def _counted(call: Call) -> np.ndarray | None:
+    """Of what a call reads first, the steps that a mask lets count."""
+    return call.inputs[1].astype(bool) if getattr(call.ops[0], "masked", False) else None
+
+
+def _equal(value: np.ndarray, array: np.ndarray, counted: np.ndarray | None) -> bool:
+    if counted is None or value.shape != array.shape:
+        return np.array_equal(value, array)
+    return np.array_equal(value[counted], array[counted])
+
+
+def expanded(tree: Tree, made: Mapping[str, Tree]) -> Tree:
+    """A tree that begins further up: what makes these of its values in their place."""
+    if isinstance(tree, Leaf):
+        return made.get(tree.name, tree)
+    return Node(tree.op, tuple(expanded(read, made) for read in tree.inputs), tree.parameters, tree.block)
 
 
 def nodes(tree: Tree) -> list[Node]:
@@ -82,10 +100,16 @@ def nodes(tree: Tree) -> list[Node]:
     return list(found.values())
 
 
+def leaves(tree: Tree) -> list[str]:
+    """The shared values at which a tree begins."""
+    read = [read for node in nodes(tree) for read in node.inputs] if isinstance(tree, Node) else [tree]
+    return [leaf.name for leaf in read if isinstance(leaf, Leaf) and leaf.name]
+
+
 def within(tree: Tree) -> tuple[str, ...]:
     """The activations that a tree is made of, those at which it begins among them."""
     made = nodes(tree)
-    begins = [read.name for node in made for read in node.inputs if isinstance(read, Leaf)]
+    begins = leaves(tree)
     return tuple(name for name in dict.fromkeys([*begins, *(node.block for node in made)]) if name)
 
 
