@@ -302,14 +302,15 @@ def written(folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def test_what_does_not_read_back_is_not_saved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, save = held(folder), safetensors.numpy.save
+    before, save = held(folder), safetensors.numpy.save_file
 
-    def wrong(tensors: dict[str, np.ndarray]) -> bytes:
-        data = bytearray(save(tensors))
+    def wrong(tensors: dict[str, np.ndarray], path: Path) -> None:
+        save(tensors, path)
+        data = bytearray(path.read_bytes())
         data[-1] ^= 1
-        return bytes(data)
+        _ = path.write_bytes(data)
 
-    monkeypatch.setattr(safetensors.numpy, "save", wrong)
+    monkeypatch.setattr(safetensors.numpy, "save_file", wrong)
     with pytest.raises(CannotRun, match="does not read back"):
         _ = record(TOY, folder, steps=6)
     assert held(folder) == before

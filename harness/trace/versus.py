@@ -220,9 +220,9 @@ def _causes(sides: list[_Recorded], job: Job) -> list[str]:
                     (one.name, other.name)
                 )
             ]
-    spoken = [describe_conventions(job.case, side.case) for side in sides]
+    spoken, names = [describe_conventions(job.case, side.case) for side in sides], _names(sides)
     apart = [
-        f"{name} {value!r} in {one.name}, {spoken[1][name]!r} in {other.name}"
+        f"{name} {value!r} in {names[0]}, {spoken[1][name]!r} in {names[1]}"
         for name, value in spoken[0].items()
         if spoken[1][name] != value
     ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import datetime
 import fcntl
 import hashlib
+import json
+import mmap
 import os
 import secrets
 from collections.abc import Mapping
@@ -25,6 +27,7 @@ from harness.trace.header import HEADER, SCHEMA, UNSIGNED, Header, Shard, writte
 Tensors = Mapping[str, np.ndarray]
 """By `first/precision/kind/name`; axis 0 counts steps from `first` on."""
 
+KEPT = "what was there stays as it was"
 SHARD_BYTES = 2**24
 """A shard is written when it holds so much; a larger tensor has one of its own."""
 
@@ -74,13 +77,16 @@ class Writer:
     def _write(self, path: Path, first: int, steps: int, tensors: Tensors) -> None:
         # safetensors 0.8.0 (numpy.py, _flatten) writes the memory of a strided array as if it were contiguous
         dense = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for name, array in tensors.items()}
-        data = safetensors.numpy.save(dense)
-        for name, spec in safetensors.deserialize(data):
-            if bytes(spec["data"]) != dense[name].tobytes():
-                raise CannotRun(f"{path}: {name} does not read back as it was written; nothing was saved")
-        _store(path, data)
-        digest = hashlib.sha256(data).hexdigest()
-        self.shards.append(Shard(file=path.name, bytes=len(data), sha256=digest, first=first, steps=steps))
+        try:
+            safetensors.numpy.save_file(dense, path)
+        except safetensors.SafetensorError as error:
+            raise CannotRun(f"cannot write to {path}: {error}; {KEPT}") from error
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                _read_back(path, data, dense)
+                digest = hashlib.sha256(data).hexdigest()
+                self.shards.append(Shard(file=path.name, bytes=len(data), sha256=digest, first=first, steps=steps))
 
     def finish(self, **fields: Any) -> None:
         """Write the header, in one rename; then what it does not name may go. fields: the header's own."""
@@ -105,7 +111,7 @@ class Writer:
         _clear(self.folder, self.lock, {shard.file for shard in self.shards})
 
     def _cannot(self, error: OSError) -> CannotRun:
-        return CannotRun(f"cannot write to {self.folder}: {error.strerror}; what was there stays as it was")
+        return CannotRun(f"cannot write to {self.folder}: {error.strerror}; {KEPT}")
 
     def __enter__(self) -> Writer:
         return self
@@ -120,6 +126,20 @@ class Writer:
             self.folder.rmdir()
         if isinstance(error, OSError):
             raise self._cannot(error) from error
+
+
+def _read_back(path: Path, data: mmap.mmap, wanted: Tensors) -> None:
+    """Raises CannotRun where a file does not hold these tensors, bit for bit."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    placed: dict[str, Any] = json.loads(data[8:start])
+    for name, array in wanted.items():
+        begin, end = placed[name]["data_offsets"]
+        bits = np.dtype(f"u{array.itemsize}")
+        found = np.frombuffer(data, bits, array.size, start + begin) if array.size else array
+        same = end - begin == array.nbytes and np.array_equal(found.ravel().view(bits), array.ravel().view(bits))
+        del found  # else the file cannot be unmapped
+        if not same:
+            raise CannotRun(f"{path}: {name} does not read back as it was written; {KEPT}")
 
 
 def _store(path: Path, data: bytes) -> None:
