@@ -21,6 +21,7 @@ from benchmarks.ports.optimizers import HatAdam
 from benchmarks.ports.rows_models import EXAMPLES, K_SGD, arrays, in_keras, in_torch, layers, turned
 from benchmarks.ports.rows_nets import CLASSES, discriminator, encoder
 
+TURNED = ", turned"
 LABELS = integers(EXAMPLES, below=CLASSES)
 
 
@@ -170,10 +171,11 @@ def combinations(count: int, seed: int) -> list[Combination]:
 
 
 def combination(name: str) -> Combination:
-    """The one of that name: `base/cause + cause`."""
-    base, _, causes = name.partition("/")
+    """The one of that name: `base/cause + cause`, perhaps `, turned`."""
+    base, _, causes = name.removesuffix(TURNED).partition("/")
     switches = {switch.cause: switch for switch in BASES[base][1]}
-    return _made(base, tuple(switches[cause] for cause in causes.split(" + ")), turn=False)
+    some = tuple(switches[cause] for cause in causes.split(" + "))
+    return _made(base, some, turn=name.endswith(TURNED))
 
 
 def _sets(switches: tuple[Switch, ...], size: int) -> list[tuple[Switch, ...]]:
@@ -189,7 +191,7 @@ def _made(base: str, some: tuple[Switch, ...], turn: bool) -> Combination:
     build = partial(BASES[base][0], **_keywords(some))
     causes = [switch.cause for switch in some]
     return Combination(
-        name=f"{base}/{' + '.join(causes)}{', turned' if turn else ''}",
+        name=f"{base}/{' + '.join(causes)}{TURNED if turn else ''}",
         build=partial(turned, build) if turn else build,
         causes=frozenset(causes),
     )
