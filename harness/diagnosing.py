@@ -13,6 +13,7 @@ from harness.editing import Edit, Parts, edited
 from harness.elsewhere import Moment
 from harness.feeding import Feed
 from harness.finding import Finding
+from harness.ops import Combine
 from harness.orders import reordered
 from harness.owning import Own
 from harness.points import Point, behind, is_certain, points_of, refed, without
@@ -292,7 +293,8 @@ def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[
     """A finding for each cause in an answer."""
     others = {cause.id for edits in answer.others for cause in named(edits, answer.parts)}
     # several parts exchanged at once are one edit of a kind unknown
-    sure = not answer.fitted and sum(not edit.field for edit in answer.edits) < 2
+    fitted = answer.fitted and places[0].startswith("forward:")  # a loss and all updates are more than one block
+    sure = not fitted and sum(not edit.field for edit in answer.edits) < 2 and not any(map(_formula, answer.edits))
     for cause in named(answer.edits, answer.parts):
         yield Finding(
             id=cause.id,
@@ -308,6 +310,12 @@ def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[
             after32=None if math.isnan(answer.after32) else answer.after32,
             advice=_advice(moment, cause, answer.parts),
         )
+
+
+def _formula(edit: Edit) -> bool:
+    """Arithmetic between values of one side alone: part of a formula written by hand, no layer."""
+    part = edit.before if edit.after is None else edit.after
+    return not edit.field and isinstance(part, Combine) and part.kind not in ("add", "multiply")
 
 
 def _text(moment: Moment, cause: Named, parts: Parts) -> str:

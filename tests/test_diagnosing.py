@@ -25,6 +25,8 @@ def port(
     keras_loss: Any = "mse",
     optimizer: Callable[..., Any] = torch.optim.SGD,
     keras_optimizer: Any = None,
+    data: tuple[Any, Any] = (X, Y),
+    keras_first: bool = False,
     **how: Any,
 ) -> Any:
     """Linear, something, Linear: with the weights copied, trained for three steps on both sides."""
@@ -38,7 +40,8 @@ def port(
         layer.set_weights([linear.weight.detach().numpy().T, linear.bias.detach().numpy()])
     model.compile(keras_optimizer or keras.optimizers.SGD(0.05), keras_loss)
     side = harness.side(net, loss=loss or nn.MSELoss(), optimizer=optimizer(net.parameters(), lr=0.05), **how)
-    return harness.compare(side, model, X, Y, steps=3)
+    sides = (model, side) if keras_first else (side, model)
+    return harness.compare(*sides, *data, steps=3)
 
 
 def only(result: Any) -> Any:
@@ -95,6 +98,43 @@ def test_two_causes_at_once_are_both_found() -> None:
     assert {"layernorm-eps", "loss-different"} <= {cause.id for cause in result.causes}
     assert {"learning-rate", "optimizer-default-lr"} & {cause.id for cause in result.causes}
     assert {cause.status for cause in result.causes} == {"proven"}
+
+
+def test_three_numbers_of_an_optimizer_with_keras_as_the_reference() -> None:
+    result = port(
+        nn.Tanh(),
+        keras.layers.Activation("tanh"),
+        optimizer=lambda parameters, lr: torch.optim.RMSprop(parameters, lr=lr, alpha=0.9, momentum=0.5),
+        keras_optimizer=keras.optimizers.RMSprop(0.01, rho=0.8, momentum=0.7, epsilon=1e-8),
+        keras_first=True,
+    )
+    assert {"rmsprop-rho", "momentum-value", "learning-rate"} <= {
+        id for cause in result.causes for id in (cause.id, *cause.same)
+    }
+    assert {cause.status for cause in result.causes} == {"proven"}
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (((X, X[::-1]), (Y, Y[::-1])), "examples in another order"),
+        (((X, X[:, ::-1]), Y), "axis 1"),
+        ((X, (Y, Y[::-1])), "targets in another order"),
+    ],
+)
+def test_data_in_another_order(data: tuple[Any, Any], word: str) -> None:
+    cause = only(port(nn.Tanh(), keras.layers.Activation("tanh"), data=data))
+    assert cause.id == "data-order"
+    assert word in cause.edit
+
+
+def test_a_cause_that_is_proven_is_not_said_again_to_be_likely() -> None:
+    result = port(
+        nn.Tanh(),
+        keras.layers.Activation("tanh"),
+        penalty=lambda net: 0.01 * sum((p**2).sum() for p in net.parameters()),
+    )
+    assert [(cause.id, cause.status) for cause in result.causes] == [("l2-missing", "proven")]
 
 
 class Doubled(torch.autograd.Function):
