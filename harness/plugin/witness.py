@@ -119,8 +119,8 @@ def report_folder(config: pytest.Config) -> Path | None:
 
 def file_name(nodeid: str, ending: str = "") -> str:
     """A file name for a test: readable, safe in every file system, and its own."""
-    safe = re.sub(r"[^A-Za-z0-9_.]+", "-", nodeid.replace(".py::", "-")).strip("-.")[-80:]
-    return f"{safe}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}{ending}"
+    safe = re.sub(r"[^A-Za-z0-9_.]+", "-", nodeid.replace(".py::", "-"))[-80:].strip("-.")
+    return f"{safe or 'test'}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}{ending}"
 
 
 def quoted(nodeid: str) -> str:
