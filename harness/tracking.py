@@ -229,14 +229,15 @@ def _behind_agreeing_gradients(plan: Plan, alarms: np.ndarray) -> np.ndarray:
 
 def _harmless(plan: Plan, own: Own, alarms: np.ndarray, measures: Measures) -> str:
     """Why a step's alarms are none."""
-    backward = any(
-        alarm and quantity.kind.endswith("gradient") for alarm, quantity in zip(alarms, plan.compared, strict=True)
-    )
-    null = is_null(measures).any()
+    kinds = {quantity.kind for alarm, quantity in zip(alarms, plan.compared, strict=True) if alarm}
     for why in ("one precision", "kink"):
         if why in own.because:
             return why
-    return "null" if null else "kink" if backward else ""
+    if is_null(measures).any():
+        return "null"
+    if "activation" in kinds:  # fed alike, both compute the same: the weights are apart by what one side was rounded to
+        return "one precision"
+    return "kink" if any(kind.endswith("gradient") for kind in kinds) else ""
 
 
 def _of_null_gradients(measures: Measures) -> np.ndarray:
