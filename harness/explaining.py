@@ -113,7 +113,9 @@ def _explain_recorded(pair: Pair, moment: Moment, judgement: Judgement) -> Outco
     judgement.mark(suspects, UNDECIDED, "unconfirmed")
     if not alarms.any():
         return Outcome.GO_ON
-    if outcome := _explain_by_reference(pair, moment, judgement, alarms):
+    # a recorded reference that today's code does not compute again cannot be spoken for by it
+    speaks = pair.reference.repeats(moment.chunk, moment.before[0], moment.rows[0], K * measures.budget)
+    if speaks and (outcome := _explain_by_reference(pair, moment, judgement, alarms)):
         return outcome
     sure = all(_steady(side, before["float64"], moment, K * measures.budget) for side, before, _ in moment.both(pair))
     doubtful = alarms & ((measures.ratio <= CERTAIN) | (measures.d64 <= float32_explains(measures))) & (not sure)
