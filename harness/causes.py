@@ -35,12 +35,11 @@ def named(edits: Sequence[Edit], parts: Parts) -> tuple[Named, ...]:
 
 def rows_of(edit: Edit, parts: Parts) -> list[Cause]:
     """The rows that name an edit by its most telling signature; at worst that a layer differs."""
-    if same_float32(edit):
-        return [TABLE["float32-constant"]]
+    rounded = [TABLE["float32-constant"]] if same_float32(edit) else []
     for signature in signatures(edit, parts):
         rows = [row for row in TABLE.values() if signature in row.edits and (row.when is None or row.when(edit))]
         if rows:
-            return rows
+            return [*rounded, *(row for row in rows if row not in rounded)]
     return [TABLE["layer-different"]]
 
 

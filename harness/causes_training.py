@@ -307,7 +307,7 @@ CAUSES = (
     _U(
         id="sparse-gradient-square",
         meaning="rows that occur several times are squared one by one, not their sum",
-        unproven="the order in which a framework adds up repeated rows of a gradient is no field of a Case",
+        edits=("update:rows",),
         source="Keras 3.15 adaptive optimizers on IndexedSlices",
     ),
     # --- data ---------------------------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ def _piled(moment: Moment) -> Probe | None:
 
 
 def _of_update(points: Sequence[Point], i: int) -> Probe | None:
-    return _added(points, i) or _at_other_rates(points)
+    return _added(points, i) or _at_other_rates(points) or _in_repeated_rows(points[0])
 
 
 def _added(points: Sequence[Point], i: int) -> Probe | None:
@@ -190,6 +190,30 @@ def _added(points: Sequence[Point], i: int) -> Probe | None:
             return None
     text = f"{counts[0]} parameters are added here in the reference, {counts[1]} in the candidate: each takes the step"
     return Probe(signature="links:added", text=text, proven=True)
+
+
+def _in_repeated_rows(point: Point) -> Probe | None:
+    """Only embeddings move otherwise, and only in rows that the batch takes several times."""
+    moment, own = point.moment, point.own
+    batch = moment.sides[0].feed.batch(moment.step, "float64")
+    taken = [values.ravel() for values in batch.inputs if values.dtype.kind in "iu"]
+    counts = np.bincount(np.concatenate(taken)) if taken else np.zeros(0, int)
+    roles = {p.name: p.role for p in moment.sides[0].watched["float64"].parameters}
+    differing = [
+        k for k, q in enumerate(moment.plan.compared) if q.kind == "update" and not own.measures.ratio[0, k] <= K
+    ]
+    for k in differing:
+        link = moment.plan.compared[k].link
+        one, other = shown(moment.plan.compared[k], moment.reference, moment.candidate)  # fed, rows are added up before
+        if link is None or roles[link.reference.parameter] != "embeddings":
+            return None
+        rows = np.flatnonzero((np.abs(one - other) > K * own.measures.budget[0, k]).reshape(len(one), -1).any(axis=1))
+        if not len(rows) or rows.max() >= len(counts) or not (counts[rows] > 1).all():
+            return None
+    if not differing:
+        return None
+    text = "only embeddings move otherwise, and only in rows that the batch takes several times"
+    return Probe(signature="update:rows", text=text, proven=False)
 
 
 def _at_other_rates(points: Sequence[Point]) -> Probe | None:
