@@ -21,7 +21,7 @@ from frameworks.pytorch_reading import Canonical, Read, Reading
 from frameworks.pytorch_recording import Entry, Looks, function_name, of_torch
 from frameworks.pytorch_tensors import array, tensors_in
 from harness.calls import Call
-from harness.ops import GRU, LSTM, Combine, Conv, Dropout, Einsum, Gather, Pad, Permute, SimpleRNN
+from harness.ops import GRU, LSTM, Combine, Conv, Dropout, Einsum, Gather, Pad, Permute, SimpleRNN, Stack
 
 _TABLES = (pytorch_layers, pytorch_recurrent, pytorch_elementwise, pytorch_reducing, pytorch_shaping)
 _ROWS: Mapping[str, Any] = {name: reader for table in _TABLES for name, reader in table.ROWS.items()}
@@ -41,6 +41,7 @@ class Lifted:
     parameters: tuple[Arrays, ...]
     names: tuple[tuple[str, ...], ...]
     canonical: Canonical | None
+    ways: tuple[Lifted, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +78,39 @@ class Reader:
         values = () if lifted else tuple(_value(tensor) for tensor in tensors if tensor.is_floating_point())
         return Look(func=func, tensors=tensors, values=values, outputs=lifted)
 
+    def calls(self, name: str, entry: Entry) -> dict[str, Call]:
+        """The block of an activation by its name; before it both directions of a recurrence (`lstm@1`, `lstm@2`)."""
+        call, lifted = self._call(entry)
+        if lifted is None or not lifted.ways:
+            return {name: call}
+        joined, count = lifted.ops[0], len(lifted.ways)
+        parts = np.split(call.output, count, joined.axis)
+        parts = [part[0] for part in parts] if isinstance(joined, Stack) else parts
+        ways = {
+            f"{name}@{k}": Call(
+                kind=call.kind,
+                ops=way.ops,
+                inputs=way.inputs,
+                parameters=way.parameters,
+                names=way.names,
+                output=part,
+                canonical=_as_it_is,
+            )
+            for k, (way, part) in enumerate(zip(lifted.ways, parts, strict=True), 1)
+        }
+        return {**ways, name: replace(call, inputs=tuple(parts))}
+
     def call(self, entry: Entry) -> Call:
-        """The block that an activation is the output of: torch's own module, or the function that a user's calls."""
+        """The block that an activation is the output of."""
+        return self._call(entry)[0]
+
+    def _call(self, entry: Entry) -> tuple[Call, Lifted | None]:
+        """Torch's own module, or the function that a user's calls; and what is known of it."""
         known = [source for source in entry.sources if not isinstance(source[0], nn.Module) or of_torch(source[0])]
         found = [self._of(source, looks, entry) for source, looks in reversed(known or entry.sources)]
-        return next((call for call in found if call.ops), found[0])
+        return next((pair for pair in found if pair[0].ops), found[0])
 
-    def _of(self, source: Any, looks: Looks, entry: Entry) -> Call:
+    def _of(self, source: Any, looks: Looks, entry: Entry) -> tuple[Call, Lifted | None]:
         if isinstance(source, nn.Module):
             kind, lifted = type(source).__name__, _module(looks, entry.own) if of_torch(source) else None
         else:
@@ -91,11 +118,12 @@ class Reader:
         output = entry.value.astype(np.float64)
         if lifted is None:
             inputs = looks[0][0].inputs() if looks else ()
-            return Call(kind=kind, ops=(), inputs=inputs, parameters=(), names=(), output=output, canonical=_as_it_is)
+            call = Call(kind=kind, ops=(), inputs=inputs, parameters=(), names=(), output=output, canonical=_as_it_is)
+            return call, None
         canonical, inputs = lifted.canonical or _as_it_is, lifted.inputs
         if isinstance(lifted.ops[-1], Dropout) and lifted.ops[-1].active:  # what it kept is seen only now
             inputs = (*inputs, (output != 0) | (inputs[0] == 0))
-        return Call(
+        call = Call(
             kind=kind,
             ops=lifted.ops,
             inputs=inputs,
@@ -104,6 +132,7 @@ class Reader:
             output=canonical(output),
             canonical=canonical,
         )
+        return call, lifted
 
     def _lifted(self, reading: Reading) -> Lifted:
         inputs, parameters = self._sorted(reading)
@@ -113,6 +142,7 @@ class Reader:
             parameters=tuple(tuple(map(_value, of_op)) for of_op in parameters),
             names=tuple(tuple(map(self._name, of_op)) for of_op in parameters),
             canonical=reading.canonical,
+            ways=tuple(map(self._lifted, reading.ways)),
         )
 
     def _sorted(self, reading: Reading) -> tuple[Sequence[Tensor], Sequence[Sequence[Tensor]]]:

@@ -147,7 +147,8 @@ class Watch:
             recording = Recording(self.model, forced or Forced(), observe=reader.look)
             self._forward(recording, batch)
             entries = recording.entries()
-            found = {name: reader.call(entries[name]) for name in names if name in entries}
+            read = [reader.calls(name, entries[name]) for name in names if name in entries]
+            found = {name: call for calls in read for name, call in calls.items()}
             recording.finish()
             return found
 

@@ -17,13 +17,15 @@ class Reading:
     """One output of a function, as `harness.calls.Call` has it, in tensors.
 
     parameters: for each op; fewer than ops where the last ones have none. canonical: None where the output is in
-    canonical layout as it stands.
+    canonical layout as it stands. ways: of a recurrence in both directions, each by itself; the op puts together what
+    they put out, along an axis that it joins or makes.
     """
 
     ops: tuple[Any, ...]
     inputs: tuple[Tensor, ...]
     parameters: tuple[tuple[Tensor, ...], ...] = ()
     canonical: Canonical | None = None
+    ways: tuple[Reading, ...] = ()
 
 
 Read = Reading | tuple[Reading | None, ...] | None

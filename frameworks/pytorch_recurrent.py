@@ -18,7 +18,7 @@ from torch import Tensor
 from frameworks.pytorch_reading import Canonical, Read, Reading, one
 from frameworks.pytorch_tensors import array
 from harness.case import Sigmoid, Tanh
-from harness.ops import GRU, LSTM, Attention, MultiHeadAttention, Rectifier, SimpleRNN
+from harness.ops import GRU, LSTM, Attention, Concat, MultiHeadAttention, Rectifier, SimpleRNN, Stack
 
 _RELU = Rectifier(negative_slope=0.0, threshold=0.0, maximum=math.inf, slope_at_threshold=0.0, slope_at_maximum=0.0)
 _SWAPPED = (1, 0, 2)
@@ -51,7 +51,9 @@ def recurrent(kind: Callable[..., Any], input: Tensor, second: Any, third: Any, 
     initial = tuple(states) if isinstance(states, list | tuple) else (states,)
     is_zero = not any(state.requires_grad or state.any() for state in initial)
     each_layer = 2 + 2 * bool(biases)
-    if bidirectional or (dropout and training) or len(weights) != layers * each_layer or (layers > 1 and not is_zero):
+    if (dropout and training) or len(weights) != layers * each_layer * (1 + bool(bidirectional)):
+        return None
+    if (bidirectional and (layers > 1 or is_packed or not is_zero)) or (layers > 1 and not is_zero):
         return None
     if not is_zero:
         inputs += tuple(state[0] for state in initial)
@@ -60,16 +62,30 @@ def recurrent(kind: Callable[..., Any], input: Tensor, second: Any, third: Any, 
         kind,
         biases=2 if biases else 0,
         time_axis=1,
-        reverse=False,
         masked=is_packed,
         initial=not is_zero,
     )
 
+    def both(returns: str, joined: Concat | Stack, canonical: Canonical | None) -> Reading:
+        ways = tuple(
+            Reading(
+                ops=(op(returns=returns, masked_output="carry", reverse=backward),),
+                inputs=inputs,
+                parameters=(parameters[backward],),
+            )
+            for backward in (False, True)
+        )
+        return Reading(ops=(joined,), inputs=inputs, canonical=canonical, ways=ways)
+
+    if bidirectional:
+        stacked = tuple(both(returns, Stack(axis=0), None) for returns in ("final", "cell"))
+        return (both("all", Concat(axis=2), canonical), *stacked[: len(initial)])
+
     def returning(returns: str, masked_output: str, canonical: Canonical | None) -> Reading | None:
         if layers > 1 and (is_packed or returns != "all"):  # those above read a mask as well; states come stacked
             return None
-        ops = tuple(op(returns="all", masked_output=masked_output) for _ in range(layers - 1))
-        last = op(returns=returns, masked_output=masked_output)
+        ops = tuple(op(returns="all", masked_output=masked_output, reverse=False) for _ in range(layers - 1))
+        last = op(returns=returns, masked_output=masked_output, reverse=False)
         return Reading(ops=(*ops, last), inputs=inputs, parameters=parameters, canonical=canonical)
 
     # a state is the output carried on to the end, as others say it

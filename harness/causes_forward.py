@@ -48,8 +48,8 @@ CAUSES = (
     _F(
         id="weight-order-mismatch",
         meaning="the right arrays in the wrong places (mean and variance, two layers)",
-        edits=("map:order", "Exchanged.source", "SoftmaxOver:+Permute"),
-        along=("Exchanged.source",),
+        edits=("map:order", "Exchanged.source", "Weights.source", "SoftmaxOver:+Permute"),
+        along=("Exchanged.source", "Weights.source"),
         source="order of set_weights and state_dict",
     ),
     _F(id="weights-not-transferred", meaning="a parameter pair holds unrelated values", edits=("map:values",)),

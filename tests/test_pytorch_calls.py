@@ -17,7 +17,7 @@ from torch import nn  # noqa: E402 (what comes before may skip the whole file)
 from torch.nn import functional as F  # noqa: E402, N812 (the name that users give it)
 
 from frameworks import pytorch_models as models  # noqa: E402
-from tests.torch_calls import assert_close, assert_reproduces, computed, normal, seen  # noqa: E402
+from tests.torch_calls import Block, assert_close, assert_reproduces, computed, normal, seen  # noqa: E402
 
 # --- what must be told apart ------------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ Swished.forward.__module__ = "torch.nn.modules.activation"
 @pytest.mark.parametrize(
     "block",
     [
-        nn.LSTM(3, 4, bidirectional=True),
+        nn.LSTM(3, 4, num_layers=2, bidirectional=True),
         nn.LSTM(3, 4, num_layers=2, dropout=0.5),
         nn.LSTM(3, 4, proj_size=2),
         nn.EmbeddingBag(5, 3),
@@ -240,3 +240,19 @@ def test_a_scripted_model_is_unknown() -> None:
     (name,) = watched.step(batch).activations
     assert watched.calls(batch, [name, "no such name"]).keys() == {name}
     assert watched.calls(batch, [name])[name].ops == ()
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_both_directions_of_a_recurrence_are_read(kind: Any, batch_first: bool) -> None:
+    _ = torch.manual_seed(0)
+    block = kind(3, 4, bidirectional=True, batch_first=batch_first)
+    watched = models.watch(Recipe(model=Block(block, normal(4, 2, 3))), "float64", False)
+    batch = Batch(inputs=(normal(4, 2, 3),))
+    names = [name for name in watched.step(batch).activations if name.startswith("block")]
+    calls = watched.calls(batch, names)
+    for name in names:
+        assert [f"{name}@1" in calls, f"{name}@2" in calls] == [True, True]
+        assert [way.ops[0].reverse for way in (calls[f"{name}@1"], calls[f"{name}@2"])] == [False, True]
+        for call in (calls[f"{name}@1"], calls[f"{name}@2"], calls[name]):
+            assert_close(computed(call)[-1], call.output)

@@ -12,6 +12,7 @@ from harness.calls import Call
 from harness.case import Sigmoid, Tanh
 from harness.editing import Parts, differing
 from harness.ops import (
+    Affine,
     ClippedLinear,
     Combine,
     Conv,
@@ -210,3 +211,19 @@ def test_parts_of_an_edit_compute_what_the_edit_says() -> None:
     assert pair is not None
     without: Parts = tuple(None if isinstance(part, Scale) else part for part in pair.parts[0])
     np.testing.assert_array_equal(evaluated(pair, without), np.tanh(X))
+
+
+def dense(weights: np.ndarray) -> Node:
+    return Node(Affine(bias=False, kernel_axes=(0, 1)), (Leaf(X, "x"),), (weights,))
+
+
+def test_weights_that_two_layers_have_exchanged_are_an_edit_and_others_are_not() -> None:
+    one, two, third = (RNG.standard_normal((3, 5)) for _ in range(3))
+    join = Combine(kind="subtract", tie="first")
+    pair = merged(Node(join, (dense(one), dense(two))), Node(join, (dense(two), dense(one))), {"x": X})
+    assert pair is not None
+    assert [edit.field for edit in differing(*pair.parts)] == ["source", "source"]
+    np.testing.assert_allclose(evaluated(pair, pair.parts[1]), X @ (two - one).T, atol=1e-13)
+    other = merged(Node(join, (dense(one), dense(two))), Node(join, (dense(third), dense(one))), {"x": X})
+    assert other is not None
+    assert differing(*other.parts) == []

@@ -16,6 +16,7 @@ from harness.ops import (
     AveragePool,
     ClippedLinear,
     Combine,
+    Concat,
     Conv,
     Dropout,
     HardSwish,
@@ -26,6 +27,7 @@ from harness.ops import (
     Scale,
     SimpleRNN,
     Slice,
+    Stack,
     Swish,
 )
 from harness.questions.trees import Arrays, Leaf, Node, Tree
@@ -47,10 +49,12 @@ def _shortened(tree: Node) -> Tree:
     if len(tree.inputs) == 1 and not tree.parameters and _is_identity(tree.op):
         return tree.inputs[0]
     if len(tree.inputs) == 2:
-        return _gated(tree) or tree
+        return _gated(tree) or _counted(tree) or tree
     before = tree.inputs[0] if len(tree.inputs) == 1 else None
     if isinstance(before, Node) and isinstance(before.op, SimpleRNN | LSTM | GRU):
         return _last_step(before, tree)
+    if isinstance(before, Node) and isinstance(before.op, Stack | Concat):
+        return _taken(before, tree)
     if not isinstance(before, Node) or before.parameters:
         return tree
     one = _as_one(before.op, tree.op)
@@ -94,6 +98,17 @@ def _last_step(states: Node, taken: Node) -> Tree:
         case LSTM(returns="all") | GRU(returns="all") | SimpleRNN(returns="all"), Slice(axis=1, start=-1, squeeze=True):
             op, parameters = _in_order(replace(states.op, returns="last"), states.parameters)
             return Node(op, states.inputs, parameters, taken.block)
+    return taken
+
+
+def _taken(joined: Node, taken: Node) -> Tree:
+    """One of several values that were stacked; the last step of each of several that stand side by side."""
+    match joined.op, taken.op:
+        case Stack(axis=0), Slice(axis=0, start=int(start), step=1, squeeze=True):
+            return joined.inputs[start % len(joined.inputs)]
+        case Concat(axis=2), Slice(axis=1, squeeze=True):
+            each = tuple(_shortened(Node(taken.op, (one,), (), taken.block)) for one in joined.inputs)
+            return Node(Concat(axis=1), each, (), taken.block)
     return taken
 
 
@@ -159,6 +174,20 @@ def _gated(tree: Node) -> Tree | None:
                     op = _GATES.get(type(gate.op), _no_gate)(gate.op, gate.inputs[0], z)
                     if op is not None:
                         return Node(op, (z,), (), tree.block)
+    return None
+
+
+def _counted(tree: Node) -> Tree | None:
+    """Averages of padded windows by the averages of padded ones: the padding is not counted."""
+    match tree:
+        case Node(
+            op=Combine(kind="divide"),
+            inputs=(
+                Node(op=AveragePool(divisor=None) as pool) as of,
+                Node(op=AveragePool() as ones, inputs=(Leaf() as one,)),
+            ),
+        ) if pool == ones and (one.value == 1).all():
+            return Node(replace(pool, count_include_pad=False), of.inputs, (), tree.block)
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,15 +47,23 @@ class Mask:
     source: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """The parameters of another op of the same kind, whose ones that op has: which side's."""
+
+    source: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
     """An op, by its slot among the parts; where it is absent, the input `through` goes on as it is. held: the
-    parameters that it may have, the likeliest first."""
+    parameters that it may have, the likeliest first; weights: the slot that says whose they are, -1: either."""
 
     slot: int
     inputs: tuple[Merged, ...]
     through: int
     held: tuple[Arrays, ...]
+    weights: int = -1
 
 
 Merged = Place | Node | Leaf
@@ -72,10 +80,11 @@ class Pair:
 
 def merged(one: Tree, other: Tree, values: Mapping[str, np.ndarray]) -> Pair | None:
     """None where the two begin at values that have nothing to do with each other."""
-    merging = _Merging({}, {}, [])
+    merging = _Merging({}, {}, [], {})
     if merging.cost(one, other) >= NEVER:
         return None
     tree = merging.built(one, other)
+    merging.only_crossed_weights()
     crossed = [(i, pair) for i, pair in enumerate(merging.parts) if isinstance(pair[0], Reads)]
     sources = [Counter(pair[side].source for _, pair in crossed) for side in (0, 1)]
     if sources[0] == sources[1]:
@@ -93,6 +102,13 @@ class _Merging:
     costs: dict[tuple[int, int], tuple[int, tuple[Any, ...]]]
     places: dict[tuple[int, int], Merged]
     parts: list[tuple[Any, Any]]
+    weights: dict[int, tuple[Arrays, Arrays]]
+
+    def only_crossed_weights(self) -> None:
+        """Weights are edits where each op has those of another one; else they belong to their ops."""
+        held = list(self.weights.values())
+        if not all(any(_alike(one, theirs) for _, theirs in held) for one, _ in held):
+            self.parts = [(None, None) if i in self.weights else pair for i, pair in enumerate(self.parts)]
 
     def cost(self, one: Tree, other: Tree) -> int:
         key = id(one), id(other)
@@ -139,7 +155,8 @@ class _Merging:
             case ("both", order):
                 shared = tuple(self.built(one.inputs[i], other.inputs[j]) for i, j in enumerate(order))
                 inputs = (*shared, *one.inputs[len(order) :], *other.inputs[len(order) :])
-                return self._place((one.op, other.op), inputs, 0, (one.parameters, other.parameters))
+                place = self._place((one.op, other.op), inputs, 0, (one.parameters, other.parameters))
+                return self._weighed(place, type(one.op) is type(other.op))
             case ("one", k):
                 inputs = tuple(self.built(read, other) if i == k else read for i, read in enumerate(one.inputs))
                 return self._place((one.op, None), inputs, k, (one.parameters,))
@@ -148,11 +165,25 @@ class _Merging:
                 return self._place((None, other.op), inputs, k, (other.parameters,))
         raise AssertionError
 
-    def _place(
-        self, ops: tuple[Any, Any], inputs: tuple[Merged, ...], through: int, held: tuple[Arrays, ...]
-    ) -> Merged:
+    def _place(self, ops: tuple[Any, Any], inputs: tuple[Merged, ...], through: int, held: tuple[Arrays, ...]) -> Place:
         self.parts.append(ops)
         return Place(len(self.parts) - 1, inputs, through, held)
+
+    def _weighed(self, place: Place, of_a_kind: bool) -> Place:
+        one, other = place.held
+        if not (of_a_kind and one) or [a.shape for a in one] != [a.shape for a in other] or _alike(one, other):
+            return place
+        self.parts.append((Weights(source="reference"), Weights(source="candidate")))
+        self.weights[len(self.parts) - 1] = one, other
+        return replace(place, weights=len(self.parts) - 1)
+
+
+def _alike(one: Arrays, other: Arrays) -> bool:
+    """The same parameters, to within float32's rounding of what was added up."""
+    return len(one) == len(other) and all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=1e-6 * float(np.abs(a).max(initial=0.0)))
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def _comparable(one: Node, other: Node) -> bool:
@@ -192,7 +223,9 @@ def evaluated(pair: Pair, parts: Parts) -> np.ndarray:
             return value(tree.inputs[op.source == "candidate"])
         if op is None:
             return value(tree.inputs[tree.through])
-        return applied(op, tuple(map(value, tree.inputs)), tree.held)
+        weights = parts[tree.weights] if tree.weights >= 0 else None
+        held = tree.held[::-1] if weights == Weights(source="candidate") else tree.held
+        return applied(op, tuple(map(value, tree.inputs)), held)
 
     return value(pair.tree)
 
