@@ -52,19 +52,21 @@ def measured(framework: str, case: str, rounds: int) -> Row:
     job = prepare(CASES[case], None, None, None)
     pair = pair_up(job, framework)
     start: Rows = {precision: pair.start.astype(precision) for precision in PRECISIONS}
-    contenders: dict[str, Callable[[], None]] = {
-        "plain, ms": lambda: plain(pair.candidate, job),
-        "recorded, ms": lambda: recorded(pair.candidate, job),
-        "with fsync, ms": lambda: recorded(pair.candidate, job, fsync=os.fsync),
+    contenders: dict[str, Callable[[Path], None]] = {
+        "plain, ms": lambda folder: plain(pair.candidate, job),
+        "recorded, ms": lambda folder: recorded(pair.candidate, job, folder),
+        "with fsync, ms": lambda folder: recorded(pair.candidate, job, folder, fsync=os.fsync),
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for counts in [False, *[True] * rounds]:
         for name, run in contenders.items():
             pair.candidate.restart(start, 0)
-            began = time.perf_counter()
-            run()
+            with tempfile.TemporaryDirectory() as scratch:
+                began = time.perf_counter()
+                run(Path(scratch) / "trace")
+                spent = time.perf_counter() - began
             if counts:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(spent)
     return {"framework": framework, "case": case, **{name: 1e3 * median(of) for name, of in seconds.items()}}
 
 
@@ -73,13 +75,9 @@ def plain(side: Side, job: Job) -> None:
         _ = side.advance(chunk)
 
 
-def recorded(side: Side, job: Job, fsync: Callable[[int], None] = lambda descriptor: None) -> None:
+def recorded(side: Side, job: Job, folder: Path, fsync: Callable[[int], None] = lambda descriptor: None) -> None:
     fields = {"name": side.name, "framework": side.name, "data": "0" * 64, "seed": 0, "steps": side.case.steps}
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        mock.patch("harness.trace.writing.os.fsync", fsync),
-        Writer(Path(scratch) / "trace") as writer,
-    ):
+    with mock.patch("harness.trace.writing.os.fsync", fsync), Writer(folder) as writer:
         for chunk in chunks(side.case, job.data):
             before = side.states
             write_chunk(writer, chunk, before, side.advance(chunk), FULL)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from frameworks.protocol import Framework, Functions, Models
-from harness.case import CannotRun, HarnessError
+from frameworks.protocol import Framework, Functions, Models, Watched
+from harness.case import CannotRun, HarnessError, Precision
 from harness.recipe import Recipe
+
+Watch = Callable[[Recipe, Precision, bool], Watched]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +103,12 @@ def framework_of(recipe: Recipe) -> str:
 
     Raises HarnessError for what is no model.
     """
-    roots = {cls.__module__.partition(".")[0] for cls in type(recipe.model).__mro__}
-    for name, registered in FRAMEWORKS.items():
-        if registered.models and (registered.root in roots or (not registered.root and recipe.params is not None)):
-            return name
+    of_root = {registered.root: name for name, registered in FRAMEWORKS.items() if registered.models}
+    for cls in type(recipe.model).__mro__:  # Keras's own classes come before those of the backend it runs on
+        if (root := cls.__module__.partition(".")[0]) in of_root:
+            return of_root[root]
+    if recipe.params is not None and "" in of_root:
+        return of_root[""]
     raise HarnessError(
         f"a {type(recipe.model).__name__} is no model that can be compared; give a torch.nn.Module, a keras.Model, "
         "or a JAX function apply(params, x) as harness.side(apply, params=...)"
@@ -113,6 +119,13 @@ def models(name: str) -> Models:
     """Import a framework's adapter for users' own models. Raises CannotRun where it is not installed."""
     require(name)
     return cast(Models, importlib.import_module(FRAMEWORKS[name].models))
+
+
+def recorder(name: str) -> Watch:
+    """How a user's model is watched to be recorded: as `models` does it, but Keras on any backend."""
+    if FRAMEWORKS[name].root == "keras" and os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        return cast(Watch, importlib.import_module("frameworks.keras_backends").watch)
+    return models(name).watch
 
 
 @functools.cache

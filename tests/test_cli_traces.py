@@ -137,6 +137,40 @@ def faster():
 """
 
 
+KERAS = """
+import numpy, keras
+rng = numpy.random.default_rng(0)
+data = rng.normal(size=(16, 3)).astype("float32"), rng.normal(size=(16, 2)).astype("float32")
+weights = [rng.normal(size=shape).astype("float32") for shape in ((3, 5), (5,), (5,), (5,), (5,), (5,), (5, 2), (2,))]
+weights[5] = abs(weights[5])
+def side(epsilon=1e-7):
+    layers = [keras.layers.Dense(5, "tanh", name="a"), keras.layers.BatchNormalization(name="n")]
+    model = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(2, name="b")])
+    model.set_weights(weights)
+    model.compile(keras.optimizers.Adam(0.01, epsilon=epsilon), "mse")
+    return model
+def other():
+    return side(1e-3)
+"""
+
+
+@pytest.mark.parametrize(("framework", "backend"), [("pytorch", "torch"), ("jax", "jax")])
+def test_keras_on_another_backend_is_recorded_in_a_process_of_its_own(
+    framework: str, backend: str, tmp_path: Path
+) -> None:
+    if not {framework, "keras"} <= set(installed()):
+        pytest.skip(f"needs keras and {framework}; run: pip install gradparity[all]")
+    _ = (tmp_path / "mine.py").write_text(KERAS)
+    for out, *rest in (("usual",), ("there", "--env", f"KERAS_BACKEND={backend}")):
+        done = process("record", "mine:side", "--steps", 3, "--batch-size", 8, "-o", out, *rest, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    same = process("diff", "usual", "there", cwd=tmp_path)
+    assert (same.returncode, same.stdout.split(":")[0]) == (0, "rounding"), same.stdout + same.stderr
+    found = process("diff", "there", "mine:other", cwd=tmp_path)
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert "first divergence: update:" in found.stdout
+
+
 # --- baselines --------------------------------------------------------------------------------------------------
 
 

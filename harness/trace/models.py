@@ -35,7 +35,7 @@ def record_model(
     """Train a model in both precisions and write every step. steps: 0 is inference only. Raises HarnessError."""
     kind = registry.framework_of(side)
     feed = feeds((side, side), x, y, steps, batch_size, None, None)[0]
-    watched: dict[Precision, Watched] = {p: registry.models(kind).watch(side, p, steps == 0) for p in PRECISIONS}
+    watched: dict[Precision, Watched] = {p: registry.recorder(kind)(side, p, steps == 0) for p in PRECISIONS}
     follower = Follower(name=side.name or kind, framework=kind, watched=watched, feed=feed)
     parameters = watched["float64"].parameters
     states, order = same_start((follower, follower))[0], dict[Key, None]()

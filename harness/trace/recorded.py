@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -108,12 +109,19 @@ def resolved_case(trace: Trace) -> Case:
 
 def environment_of(framework: str) -> dict[str, Any]:
     """The machine, the versions and the flags that change numbers, as JSON has them."""
-    found = describe_environment({framework: registry.adapter(framework).environment()} if framework else {})
+    found = describe_environment({framework: _environment(framework)} if framework else {})
     try:
         own = version("gradparity")
     except PackageNotFoundError:  # from a checkout, in another environment
         own = ""
     return json.loads(json.dumps({"gradparity": own, **found}, default=str))
+
+
+def _environment(framework: str) -> Mapping[str, Any]:
+    try:
+        return registry.adapter(framework).environment()
+    except HarnessError:  # Keras on another backend than its adapter is for
+        return {**registry.versions(framework), "backend": os.environ.get("KERAS_BACKEND")}
 
 
 def checksum_of(*arrays: np.ndarray) -> str:
