@@ -17,6 +17,7 @@ from harness.rules import SGD, Adadelta, Adagrad, Adam, Adamax, Lion, Nadam, Opt
 
 Array = np.ndarray
 Update = Callable[..., None]
+Corrections = Callable[[int], tuple[float, float]]
 
 
 def update_rule(optimizer: Optimizer, leaked: tuple[str, ...] = ()) -> Update:
@@ -41,7 +42,7 @@ def update_rule(optimizer: Optimizer, leaked: tuple[str, ...] = ()) -> Update:
     correcting = through_float32(optimizer, betas)
     match acting, correcting, optimizer:
         case Adam(), Adam(), _:
-            return partial(adam, acting, correcting)
+            return partial(adam, acting, partial(bias_corrections, correcting))
         case Adamax(), Adamax(), _:
             return partial(adamax, acting, correcting)
         case RAdam(), RAdam(), _:
@@ -71,7 +72,7 @@ def sgd(optimizer: SGD, t: int, W: Array, g: Array, v: Array | None = None) -> N
     if optimizer.velocity == "gradient":
         # v := mu v + (1-d) g;  W := W - lr v, Nesterov W - lr (g + mu v)
         v *= mu
-        v += part * g
+        v += g if part == 1 else part * g
         W -= lr * (g + mu * v if optimizer.nesterov else v)
     else:
         # v := mu v - lr (1-d) g;  W := W + v, Nesterov W + mu v - lr g
@@ -121,17 +122,23 @@ def rmsprop(optimizer: RMSprop, t: int, W: Array, g: Array, s: Array, *others: A
 
 
 def adam(
-    optimizer: Adam, correcting: Adam, t: int, W: Array, g: Array, m: Array, v: Array, v_max: Array | None = None
+    optimizer: Adam,
+    corrections: Corrections,
+    t: int,
+    W: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    v_max: Array | None = None,
 ) -> None:
     """Kingma and Ba, arXiv:1412.6980, algorithm 1; AMSGrad: Reddi et al., ICLR 2018, algorithm 2; AdamW: Loshchilov and
     Hutter, arXiv:1711.05101, algorithm 2."""
-    lr, eps, which = optimizer.learning_rate, optimizer.epsilon, optimizer.bias_correction
+    lr, eps = optimizer.learning_rate, optimizer.epsilon
     g = _decayed(optimizer, W, g)
     # m := β1 m + (1 - β1) g;  v := β2 v + (1 - β2) g²
     _average(m, optimizer.beta_1, g)
     _average(v, optimizer.beta_2, g * g)
-    c1 = 1 - correcting.beta_1**t if which in ("both", "first") else 1.0
-    c2 = 1 - correcting.beta_2**t if which in ("both", "second") else 1.0
+    c1, c2 = corrections(t)
     if v_max is not None:
         np.maximum(v_max, v / c2 if optimizer.amsgrad == "corrected" else v, out=v_max)
         v, c2 = v_max, 1.0 if optimizer.amsgrad == "corrected" else c2
@@ -144,6 +151,13 @@ def adam(
             W -= (lr * c2**0.5 / c1) * m / (np.sqrt(v) + eps)
         case "inside_sqrt":
             W -= lr * (m / c1) / np.sqrt(v / c2 + eps)
+
+
+def bias_corrections(correcting: Adam, t: int) -> tuple[float, float]:
+    """c1 = 1 - β1ᵗ and c2 = 1 - β2ᵗ, 1 where it does not act."""
+    which = correcting.bias_correction
+    c1 = 1 - correcting.beta_1**t if which in ("both", "first") else 1.0
+    return c1, 1 - correcting.beta_2**t if which in ("both", "second") else 1.0
 
 
 def adamax(optimizer: Adamax, correcting: Adamax, t: int, W: Array, g: Array, m: Array, u: Array) -> None:

@@ -112,7 +112,7 @@ def test_list_names_cases_versions_and_pip_lines(tmp_path: Path) -> None:
 
 
 DIFFERENT = """
-import reference.optimizers as o
+import reference.updates as o
 plain = o.sgd
 def wrong(optimizer, t, W, g, v=None):
     plain(optimizer, t, W, g * (1 + 1e-6), v)

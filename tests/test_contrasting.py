@@ -13,7 +13,7 @@ from frameworks.protocol import Framework
 from harness.case import CannotExpress, Case
 from harness.cases import CASES
 from harness.contrasting import Contrast, contrast
-from reference import optimizers
+from reference import updates
 
 Plant = Callable[..., str]
 """Gives another framework the conventions of the one under test but for some fields; hands back its name."""
@@ -102,7 +102,7 @@ def test_edits_that_fit_as_well_are_both_named(
     framework: Framework, framework_name: str, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where another convention undoes the one that is planted, neither is known to be the cause."""
-    plain = optimizers.rmsprop
+    plain = updates.rmsprop
 
     def without_epsilon(optimizer: Any, *of: Any) -> None:
         both = optimizer.epsilon == 1e-3 and optimizer.velocity != framework.CONVENTIONS["RMSprop"]["velocity"]
@@ -111,7 +111,7 @@ def test_edits_that_fit_as_well_are_both_named(
 
     velocity = other_value(framework, "RMSprop", "velocity", "step", "gradient")
     against = plant(RMSprop={"epsilon": 1e-3, "velocity": velocity})
-    monkeypatch.setattr(optimizers, "rmsprop", without_epsilon)
+    monkeypatch.setattr(updates, "rmsprop", without_epsilon)
     found = contrast(CASES["tutorial-rmsprop"], framework_name, against)
     assert ids(found) == ["rmsprop-epsilon-placement"]
     assert found.causes[0].same == ("sgd-momentum-lr-schedule",)
@@ -157,13 +157,13 @@ def test_every_kind_of_case_gets_an_answer(framework_name: str, name: str) -> No
 def test_a_framework_that_differs_from_its_own_conventions_gets_no_cause(
     framework_name: str, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = optimizers.sgd
+    plain = updates.sgd
 
     def wrong(optimizer: Any, t: int, W: Any, g: Any, v: Any = None) -> None:
         plain(optimizer, t, W, g * (1 + 1e-6), v)
 
     against = plant()
-    monkeypatch.setattr(optimizers, "sgd", wrong)
+    monkeypatch.setattr(updates, "sgd", wrong)
     found = contrast(CASES["tutorial-minibatch"], framework_name, against)
     assert (found.verdict, found.causes) == ("different", ())
     assert f"gradparity run tutorial-minibatch --frameworks {framework_name}" in found.reason

@@ -18,7 +18,7 @@ from harness.cases import CASES
 from harness.folder import SCHEMA
 from harness.investigating import investigate as _investigate
 from harness.report.frames import read_frame
-from reference import optimizers, training
+from reference import training, updates
 
 TOY = CASES["toy-animals"]
 
@@ -81,12 +81,12 @@ def test_a_thinned_frame_says_so_and_keeps_what_matters(one: str, tmp_path: Path
 
 
 def test_first_differences_survive_thinning(tmp_path: Path, one: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = optimizers.sgd
+    plain = updates.sgd
 
     def wrong(optimizer, t, W, g, v=None):
         plain(optimizer, t, W, g * (1 + 1e-6 * (t > 17)), v)
 
-    monkeypatch.setattr(optimizers, "sgd", wrong)
+    monkeypatch.setattr(updates, "sgd", wrong)
     result = investigate(TOY, frameworks=[one], steps=100, out=tmp_path / "run")
     first = result.summary["first_divergence"][0]
     assert first["step"] == 17

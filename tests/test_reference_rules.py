@@ -13,10 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_reference_optimizers import OPTIMIZERS as CASE_OPTIMIZERS
-from test_reference_optimizers import name_of
 
-from harness import case, rules
 from harness.rules import (
     SGD,
     Accumulation,
@@ -34,8 +31,6 @@ from harness.rules import (
     slot_names,
 )
 from harness.schedules import Constant, Cosine, Exponential, InverseTime, Piecewise, Polynomial, Schedule, Warmup
-from reference.optimizers import initial_slots as case_slots
-from reference.optimizers import update_rule as case_rule
 from reference.rates import rate
 from reference.rules import clipped_gradients, initial_slots, piled, possible_leaks, updated, updated_all
 
@@ -104,33 +99,6 @@ def moved(one: tuple[Array, dict[str, Array]], other: tuple[Array, dict[str, Arr
 
 
 # --- the optimizers ---------------------------------------------------------------------------------------------
-
-
-def richer(optimizer: case.Optimizer) -> Optimizer:
-    """A case's optimizer among those here."""
-    own = dataclasses.asdict(optimizer)
-    more: dict[str, Any] = {"weight_decay": 0.0, "decay": "coupled"}
-    more |= {"dampening": 0.0, "first_velocity": "zero", "rate_decay": 0.0, "centered": False}
-    more |= {"initial_mean_square": 0.0, "bias_correction": "both", "amsgrad": "no"}
-    kind = getattr(rules, type(optimizer).__name__)
-    return kind(**{field.name: own.get(field.name, more.get(field.name)) for field in dataclasses.fields(kind)})
-
-
-@pytest.mark.parametrize("name", CASE_OPTIMIZERS)
-def test_a_cases_optimizers_are_among_them(name: str) -> None:
-    """So what is proven of those in 50 digits holds here."""
-    old = CASE_OPTIMIZERS[name]
-    new = richer(old)
-    rng = np.random.default_rng(0)
-    W = rng.normal(size=5)
-    own, own_slots = W.copy(), case_slots(old, 5).reshape(-1, 5)
-    slots = initial_slots(new, W)
-    for t in range(1, STEPS + 1):
-        g = rng.normal(size=5)
-        case_rule(old, np.dtype(np.float64), ())(t, own, g, *own_slots)
-        W, slots = updated(new, t, W, g, slots)
-        np.testing.assert_array_max_ulp(W, own, 2)
-    assert name == name_of(old)
 
 
 def other_values(kind: type, field: dataclasses.Field[Any], value: Any) -> Iterator[Any]:

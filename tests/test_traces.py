@@ -187,12 +187,12 @@ def test_values_on_disk_are_those_of_the_run(tmp_path: Path) -> None:
 
 
 def test_a_reference_that_has_changed_since_does_not_explain_its_own_change(tmp_path: Path, monkeypatch: Any) -> None:
-    from reference import optimizers
+    from reference import updates
 
     before = record(TOY, tmp_path / "before", steps=5)
-    plain = optimizers.sgd
+    plain = updates.sgd
     wrong = lambda optimizer, t, W, g, v=None: plain(optimizer, t, W, g * (1 + 1e-6), v)  # noqa: E731
-    monkeypatch.setattr(optimizers, "sgd", wrong)
+    monkeypatch.setattr(updates, "sgd", wrong)
     after = record(TOY, tmp_path / "after", steps=5)
     assert diff(before, after).verdict == "different"
     assert diff(before, record(TOY, tmp_path / "again", steps=5)).verdict == "different"
