@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import frameworks as registry
 from harness.blocks import Block
 from harness.causes import TABLE, Named, named
+from harness.comparison import Divergence
 from harness.diverging import place_of
 from harness.editing import Edit, Parts, edited
 from harness.elsewhere import Moment
@@ -114,6 +115,18 @@ def _behind(moment: Moment, within: Sequence[str]) -> set[int]:
         if (q.kind == "activation_gradient" and q.reference in within)
         or (q.kind == "gradient" and q.link is not None and layers[q.link.reference.parameter] in within)
     }
+
+
+def of_another_form(difference: Divergence) -> Finding:
+    """The cause of a difference that float32 alone has."""
+    return Finding(
+        id="unstable-form",
+        where=difference.place,
+        candidate_where=difference.candidate_place,
+        step=difference.step,
+        status="likely",
+        edit=difference.text,
+    )
 
 
 def _without_echoes(found: Sequence[Finding]) -> list[Finding]:

@@ -12,7 +12,7 @@ import pandas as pd
 import frameworks as registry
 from harness.comparing import EPS64, Measures
 from harness.comparison import Comparison, Divergence
-from harness.diagnosing import findings
+from harness.diagnosing import findings, of_another_form
 from harness.diverging import divergence, explained, worse
 from harness.elsewhere import Moment
 from harness.finding import Finding
@@ -162,7 +162,9 @@ class Tracking:
         """Float32 far worse on one side than on the other is a difference, though float64 agrees."""
         found = unstable(moment, judgement.measures)
         judgement.mark((0, np.flatnonzero(found)), DIFFERENT, "unstable")
-        self.own += [worse(moment, i, judgement.measures) for i in np.flatnonzero(found).tolist()]
+        differences = [worse(moment, i, judgement.measures) for i in np.flatnonzero(found).tolist()]
+        self.own += differences
+        self.causes += [of_another_form(difference) for difference in differences]
 
     def _explain(self, moment: Moment, judgement: Judgement) -> None:
         """Settle the alarms of one step: an own error is a difference, all else was inherited or is rounding."""

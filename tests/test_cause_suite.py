@@ -31,6 +31,15 @@ SAMPLE = (
         "normalised/biased deviation",
     ),
 )
+TRAINING = (
+    *("rows_gradients/tied windows", "rows_gradients/length 0 in Keras", "rows_gradients/target detached, turned"),
+    *("rows_gradients/transposed, turned", "training/frozen layer", "training/adagrad accumulator", "near/few clipped"),
+    *("near/softplus threshold", "near/root of two over pi, seven digits", "near/naive logarithm"),
+    *("rows_training/beta, Keras first", "rows_training/rate inside velocity, Keras first"),
+    *("rows_training/columns in another order", "rows_training/targets in another order"),
+    *("rows_training/sums accumulated", "rows_training/clipped by optax", "rows_training/schedule of optax"),
+    *("rows_training/bias not corrected, turned", "several/rows squared one by one"),
+)
 COMBINED = (
     *("perceptron/leakyrelu-slope + learning-rate", "discriminator/batchnorm-eps + loss-reduction"),
     *("perceptron/learning-rate + momentum-value", "perceptron/learning-rate + momentum-value, turned"),
@@ -62,7 +71,7 @@ def test_every_cause_is_planted_or_says_why_not() -> None:
     assert set(TABLE) - planted == set(NOT_PLANTED)
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("name", [*SAMPLE, *TRAINING])
 def test_a_port_s_cause_is_named(name: str) -> None:
     from benchmarks.causesuite import examined, single
 
