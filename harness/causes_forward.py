@@ -16,6 +16,12 @@ def _same_sum(edit: Edit) -> bool:
     return [sum(pair) for pair in edit.before] == [sum(pair) for pair in edit.after]
 
 
+def _keeps(edit: Edit) -> bool:
+    """A factor below 1 on one side alone, as the share of the units that a dropout keeps."""
+    scale = edit.before or edit.after
+    return scale.offset == 0 and 0 < scale.factor < 1
+
+
 def _identity(edit: Edit) -> bool:
     """A slope of 1 below 0: no activation at all."""
     return 1.0 in (edit.before, edit.after)
@@ -83,7 +89,7 @@ CAUSES = (
     _F(
         id="layer-missing",
         meaning="a layer exists on one side only, or sits at another place",
-        edits=("+", "Reads.source", "SoftmaxOver:+Permute"),
+        edits=("+", "+Scale", "Reads.source", "SoftmaxOver:+Permute"),
     ),
     _F(id="layer-different", meaning="another kind of layer", edits=(">",)),
     _F(
@@ -250,7 +256,12 @@ CAUSES = (
         meaning="dropout applied at inference",
         edits=("Dropout.active", "+Dropout", "Dropout.rate"),
     ),
-    _F(id="dropout-scaling", meaning="kept units scaled or not", edits=("Dropout.scaling",)),
+    _F(
+        id="dropout-scaling",
+        meaning="kept units scaled or not",
+        edits=("Dropout.scaling", "+Scale"),
+        when=lambda edit: bool(edit.field) or _keeps(edit),
+    ),
     _F(
         id="layernorm-eps",
         meaning="LayerNorm epsilon",

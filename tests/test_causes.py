@@ -16,6 +16,7 @@ from harness import case, causes_forward, causes_training, objectives, ops, rule
 from harness.cause import GROUPS
 from harness.causes import TABLE, named, rows_of
 from harness.editing import Edit, differing
+from harness.questions import merging
 from harness.questions.losses import Given
 from harness.questions.updates import Leaks
 
@@ -62,7 +63,7 @@ def _fields_of(*modules: ModuleType) -> dict[str, set[str]]:
     return found
 
 
-FIELDS = _fields_of(case, objectives, ops, rules, schedules, terms)
+FIELDS = _fields_of(case, merging, objectives, ops, rules, schedules, terms)
 FIELDS["RMSNorm"] = FIELDS["LayerNorm"]  # as harness.cause.kind calls a LayerNorm that does not center
 FIELDS["LeakyReLU"] |= FIELDS["Rectifier"]  # and a Rectifier with a slope
 

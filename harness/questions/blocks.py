@@ -119,14 +119,15 @@ def _spanning(
 def _further(
     calls: Mapping[str, Call], one: Tree, other: Tree, shared: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[Tree, Tree]]:
-    """Two trees with what makes the shared values that only one of them reads."""
-    made = {}
-    for name in set(leaves(one)) ^ set(leaves(other)):
-        tree = tree_of(calls, name, {known: value for known, value in shared.items() if known != name})
-        if tree is not None:
-            made[name] = tree
-    if made:
-        yield expanded(one, made), expanded(other, made)
+    """Two trees with what makes the last shared value that one of them reads alone, until they read the same."""
+    order = list(calls)
+    while names := set(leaves(one)) ^ set(leaves(other)):
+        last = max(names, key=order.index)
+        tree = tree_of(calls, last, {name: value for name, value in shared.items() if name != last})
+        if tree is None:
+            return
+        one, other = expanded(one, {last: tree}), expanded(other, {last: tree})
+        yield one, other
 
 
 def _computed(pair: Pair, parts: Parts) -> list[np.ndarray]:
