@@ -16,6 +16,7 @@ TINY = {
     "recording": ("benchmarks.steps", "--recording", "--simple", "--batches", "2", "--steps", "3", "--rounds", "1"),
     "startup": ("benchmarks.startup", "--steps", "2", "--rounds", "1"),
     "portcost": ("benchmarks.portcost", "--only", "perceptron torch torch", "--steps", "2", "--rounds", "1"),
+    "tracecost": ("benchmarks.tracecost", "--cases", "toy-animals", "--rounds", "1"),
     "pluginstart": ("benchmarks.pluginstart", "--rounds", "1"),
 }
 
