@@ -23,6 +23,9 @@ from harness.questions import blocks, buffers, gradients, losses, updates
 from harness.remapping import Remedy, remedy
 from harness.solving import Question, Solved, joined, solved
 
+PARTS = 3
+"""Whole parts that are exchanged at once, at most: more is another computation, no edit of this one."""
+
 WIDEST = 4
 """Pairs behind each other that are taken for none."""
 
@@ -191,7 +194,7 @@ def _answered(points: Sequence[Point], i: int) -> tuple[list[Finding], tuple[str
     elsewhere = [{question.of: question for question in _asked(point, i)} for point in points[1:]]
     for question in _asked(first, i):
         answer = solved(joined([question, *(of[question.of] for of in elsewhere if question.of in of)]))
-        if answer:
+        if answer and sum(not edit.field for edit in answer.edits) <= PARTS:
             places = place_of(first.moment.plan, i, 0), place_of(first.moment.plan, i, 1)
             about = question.of[0] if first.moment.plan.compared[i].kind == "activation" and question.of else ()
             answers = list(_named(first.moment, places, answer))
