@@ -23,7 +23,7 @@ from harness.questions import blocks, buffers, gradients, losses, updates
 from harness.remapping import Remedy, remedy
 from harness.solving import Question, Solved, joined, solved
 
-PARTS = 3
+PARTS = 1
 """Whole parts that are exchanged at once, at most: more is another computation, no edit of this one."""
 
 WIDEST = 4
