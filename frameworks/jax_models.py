@@ -25,7 +25,6 @@ from frameworks.optax_state import Updater
 from harness.calls import Call
 from harness.case import HarnessError, Precision
 from harness.recipe import PILED, Batch, Forced, Recipe, Record, State
-from harness.rules import Optimizer
 
 Arrays = Mapping[str, Any]
 
@@ -64,8 +63,6 @@ class JaxModel:
 
     For each shape of batch one function is compiled, and another one if values are forced, whichever they are.
     """
-
-    optimizer: Optimizer | None = None  # optax's transformations are closures: they do not say what they are
 
     def __init__(self, recipe: Recipe, precision: Precision, inference: bool) -> None:
         self.recipe = recipe
@@ -125,7 +122,7 @@ class JaxModel:
                 gradients = {name: self.piled[name] + gradient for name, gradient in gradients.items()}
             after = None
             if self.updater is not None:
-                gradients = self.updater.piled(gradients, batch.step)
+                gradients = dict(self.updater.piled(gradients, batch.step))
                 given = forced.gradients.items()
                 placed = {name: jnp.asarray(value, _fitting(gradients, name, value).dtype) for name, value in given}
                 after = self._stepped(self.updater, gradients | placed, batch.step)

@@ -15,7 +15,7 @@ from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_
 from frameworks.keras_calls import calls_of
 from frameworks.keras_copies import Copy, plain, seen
 from frameworks.keras_objectives import read_compiled
-from frameworks.keras_optimizers import Slots, piled, rule_of, typed_rate
+from frameworks.keras_optimizers import Slots, piled, typed_rate
 from frameworks.keras_penalties import read_penalty
 from frameworks.keras_recording import Names, Recorder, Tensor
 from frameworks.keras_rules import read_rule
@@ -24,7 +24,7 @@ from harness.calls import Call
 from harness.case import HarnessError, Precision
 from harness.objectives import Loss, Penalty
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
-from harness.rules import Optimizer, Rule
+from harness.rules import Rule
 
 _Arrays = Mapping[str, np.ndarray]
 
@@ -65,7 +65,6 @@ class WatchedKeras:
         with self._context():
             self._optimizer: Any = None if inference else self._compiled()
             self._slots = Slots(self._optimizer, self._names.variables) if self._optimizer else None
-            self.optimizer: Optimizer | None = rule_of(self._optimizer, recipe, self._model)
             self._trained = list(self._model.trainable_weights)
             own = type(self._model).train_step is not keras.Model.train_step and recipe.loss is None
             self._own_step = None if inference else recipe.train_step or (self._fit_step if own else None)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import losses
 
-from harness.objectives import Loss, Penalty, Reduction, Targets, listed
+from harness.objectives import Loss, Reduction, Targets, listed
 from harness.terms import (
     CTC,
     AbsoluteError,
@@ -98,25 +98,6 @@ def read_compiled(
             read = dataclasses.replace(read, class_weights=listed(class_weight, classes))
         found.append(read)
     return tuple(found)
-
-
-def read_penalties(model: Any) -> tuple[Penalty, ...] | None:
-    """The weights' regularizers by the weights' paths, those of equal strength as one; None where one is not known.
-
-    Activity regularizers and a layer's `add_loss` are not among them.
-    """
-    scopes: dict[tuple[float, float], list[str]] = {}
-    for variable in model.trainable_weights:
-        regularizer = getattr(variable, "regularizer", None)
-        if regularizer is None:
-            continue
-        if type(regularizer) not in (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2):
-            return None
-        strength = float(getattr(regularizer, "l1", 0.0)), float(getattr(regularizer, "l2", 0.0))
-        scopes.setdefault(strength, []).append(variable.path)
-    return tuple(
-        Penalty(l1=l1, l2=l2, half=False, rooted=False, scope=tuple(paths)) for (l1, l2), paths in scopes.items()
-    )
 
 
 def _settings(loss: Any) -> tuple[Any, Settings]:

@@ -11,10 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from frameworks.keras_copies import seen, shortest
-from frameworks.keras_rules import is_plain, read_optimizer
 from harness.case import HarnessError
-from harness.recipe import PILED, Recipe, State
-from harness.rules import Optimizer
+from harness.recipe import PILED, State
 
 _MOMENTS = {"_momentums": "m", "_velocities": "v", "_velocity_hats": "v_max"}
 _CANONICAL: Mapping[str, Mapping[str, str]] = {
@@ -122,17 +120,6 @@ def typed_rate(optimizer: Any) -> None:
         value = rate.numpy()
         if value == np.float32(value):
             rate.assign(shortest(np.float32(value)))
-
-
-def rule_of(optimizer: Any, recipe: Recipe, model: keras.Model) -> Optimizer | None:
-    """The update rule in the reference's terms, or None where it has none.
-
-    Nor is there one behind clipping, schedules, accumulation, exclusions from weight decay or constraints.
-    """
-    plain = recipe.schedule is None and recipe.accumulate == 1 and recipe.zero_grad and not recipe.train_step
-    if not plain or optimizer is None or any(v.constraint is not None for v in model.trainable_variables):
-        return None
-    return read_optimizer(optimizer) if is_plain(optimizer) else None
 
 
 def _is_variable(value: Any) -> bool:

@@ -76,13 +76,6 @@ def read_rule(optimizer: Any, recipe: Recipe, model: Any) -> Rule | None:
     )
 
 
-def is_plain(optimizer: Any) -> bool:
-    """No clipping, accumulation, schedule or exclusion from weight decay lies before the update rule."""
-    if any(getattr(optimizer, name, None) for name in (*_CLIPPING, *_EXCLUDED, "gradient_accumulation_steps")):
-        return False
-    return isinstance(optimizer._learning_rate, keras.Variable)
-
-
 def read_clipping(optimizer: Any) -> Clipping | None:
     for name, by in _CLIPPING.items():
         limit = getattr(optimizer, name, None)

@@ -12,7 +12,7 @@ from harness.case import Case, Precision
 from harness.conventions import Conventions
 from harness.objectives import Loss, Penalty
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
-from harness.rules import Optimizer, Rule
+from harness.rules import Rule
 
 
 class Stepper(Protocol):
@@ -60,10 +60,6 @@ class Watched(Protocol):
 
     parameters: tuple[Parameter, ...]
     """In the order of definition, buffers among them."""
-
-    optimizer: Optimizer | None
-    """The update rule as the reference knows it, conventions filled in; None for one that it does not know, with
-    clipping, or with anything else between gradient and update."""
 
     def rule(self) -> Rule | None:
         """From gradients to updates, by the parameters' names, as far as it can be read (user code between them is left

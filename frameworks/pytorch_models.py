@@ -23,7 +23,7 @@ from frameworks.pytorch_objectives import read_recipe_loss
 from frameworks.pytorch_recording import Recording, runs_whole
 from frameworks.pytorch_rules import read_rule
 from frameworks.pytorch_tensors import array, like
-from frameworks.pytorch_updating import Rates, counts, load_slots, moved, slots, update_rule
+from frameworks.pytorch_updating import Rates, counts, load_slots, moved, slots
 from frameworks.pytorch_writing import written as written
 from harness.calls import Call
 from harness.case import HarnessError, Precision
@@ -67,7 +67,6 @@ class Watch:
         self.taken: dict[int, int] = {}
         self.parameters = describe(recipe.model, recipe.optimizer)
         self.dtype = torch.float64 if precision == "float64" else _dtype_of_data(self.parameters)
-        self.optimizer = update_rule(recipe)
         self.is_fresh = recipe.optimizer is None or not recipe.optimizer.state
         self.count = self.first = max(counts(recipe.optimizer, named_tensors(recipe.model)).values(), default=0)
         self.rates = Rates(recipe, self.lending.schedules)

@@ -15,10 +15,8 @@ import torch
 from torch import Tensor, optim
 from torch.optim.lr_scheduler import LRScheduler
 
-from frameworks.pytorch_rules import read_optimizer
 from frameworks.pytorch_tensors import array
 from harness.recipe import Recipe, State
-from harness.rules import Optimizer
 
 _MOMENTS = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "v_max"}
 _SLOTS: dict[type[optim.Optimizer], Mapping[str, str]] = {
@@ -145,13 +143,3 @@ class Rates:
             for _ in range(position - self.position):
                 self.schedule.step()
         self.position = position
-
-
-# --- update rules -----------------------------------------------------------------------------------------------
-
-
-def update_rule(recipe: Recipe) -> Optimizer | None:
-    """The optimizer as the reference knows it, or None where it, or what comes before it, is none that it knows."""
-    if recipe.optimizer is None or recipe.schedule or recipe.after_backward or recipe.train_step:
-        return None
-    return read_optimizer(recipe.optimizer)

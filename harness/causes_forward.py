@@ -11,11 +11,6 @@ _F = partial(Cause, acts="forward")
 _G = partial(Cause, acts="gradient")
 
 
-def _same_sum(edit: Edit) -> bool:
-    """Padding of equal amount, shared out otherwise."""
-    return [sum(pair) for pair in edit.before] == [sum(pair) for pair in edit.after]
-
-
 def _keeps(edit: Edit) -> bool:
     """A factor below 1 on one side alone, as the share of the units that a dropout keeps."""
     scale = edit.before or edit.after

@@ -79,9 +79,7 @@ def test_bad_input_is_one_line_at_the_users_own() -> None:
 
 def test_a_gradient_that_is_wrong_or_not_to_be_judged_raises() -> None:
     harness.assert_gradient((np.sin, lambda v, x: v * np.cos(x)), np.ones(3))
-    with pytest.raises(
-        AssertionError, match=r"^fail: .*\npattern: sign\nwhere: input 0 \[0\], output 0\n.*\nresult: "
-    ):
+    with pytest.raises(AssertionError, match=r"^fail: .*\npattern: sign\nwhere: input 0 \[0\], output 0\n.*\nresult: "):
         harness.assert_gradient((np.sin, lambda v, x: -v * np.cos(x)), np.ones(3))
     rng = np.random.default_rng(0)
     with pytest.raises(AssertionError, match=r"^inconclusive: "):

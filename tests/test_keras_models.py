@@ -488,17 +488,17 @@ def test_an_optimizers_progress_is_kept() -> None:
         (lambda: keras.optimizers.Adam(0.1), Adam),
         (lambda: keras.optimizers.AdamW(0.1), Adam),
         (lambda: keras.optimizers.Adam(0.1, amsgrad=True), Adam),
-        (lambda: keras.optimizers.SGD(0.1, clipvalue=0.5), None),
-        (lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), None),
+        (lambda: keras.optimizers.SGD(0.1, clipvalue=0.5), SGD),
+        (lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), SGD),
         (lambda: keras.optimizers.Lion(0.1), Lion),
         (lambda: keras.optimizers.Ftrl(0.1), None),
-        (lambda: keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 5)), None),
+        (lambda: keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 5)), SGD),
     ],
 )
 def test_the_rule_is_the_references(optimizer: Callable[[], Any], kind: type | None) -> None:
-    rule = adapter.watch(Recipe(model=built(mlp), optimizer=optimizer()), "float64", False).optimizer
-    assert type(rule) is (kind or type(None))
-    assert rule is None or rule.learning_rate == 0.1
+    rule = adapter.watch(Recipe(model=built(mlp), optimizer=optimizer()), "float64", False).rule()
+    assert type(rule and rule.optimizer) is (kind or type(None))
+    assert rule is None or rule.optimizer.learning_rate == 0.1
 
 
 def test_clipping_is_behind_the_gradients() -> None:

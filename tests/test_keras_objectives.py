@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reference.objectives import penalty_and_gradients, value_and_gradient
+from reference.objectives import value_and_gradient
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
-from frameworks.keras_objectives import read_compiled, read_loss, read_penalties  # noqa: E402 (what comes before may skip the file)
+from frameworks.keras_objectives import read_compiled, read_loss  # noqa: E402 (what comes before may skip the file)
 
 losses: Any = keras.losses
 
@@ -238,33 +238,3 @@ def test_what_is_not_known_is_not_guessed(loss: Any) -> None:
 def test_names_and_functions_are_read_as_the_objects() -> None:
     assert read_loss("mse") == read_loss(losses.mean_squared_error) == read_loss(losses.MeanSquaredError())
     assert read_loss("sparse_categorical_crossentropy") == read_loss(losses.SparseCategoricalCrossentropy())
-
-
-def test_regularizers_are_read_with_the_weights_they_act_on() -> None:
-    """Within float32's rounding of the coefficients, which Keras gives them in float64 too."""
-    regularizers = keras.regularizers
-    model = keras.Sequential(
-        [
-            keras.Input((3,)),
-            keras.layers.Dense(4, kernel_regularizer=regularizers.L2(0.01), bias_regularizer=regularizers.L1(0.02)),
-            keras.layers.Dense(4, kernel_regularizer="l2"),
-            keras.layers.Dense(2, kernel_regularizer=regularizers.L1L2(0.03, 0.04)),
-        ]
-    )
-    model.layers[0].bias.assign(RNG.normal(size=4))
-    penalties = read_penalties(model)
-    assert penalties is not None
-    assert [len(penalty.scope) for penalty in penalties] == [2, 1, 1]
-    weights = {variable.path: variable.numpy() for variable in model.trainable_weights}
-    found = [penalty_and_gradients(penalty, weights) for penalty in penalties]
-    with tf.GradientTape() as tape:
-        total = tf.add_n(model.losses)
-    assert sum(value for value, _ in found) == pytest.approx(total.numpy(), rel=1e-7)
-    own = tape.gradient(total, [variable.value for variable in model.trainable_weights])
-    for variable, gradient in zip(model.trainable_weights, own, strict=True):
-        parts = [slopes[variable.path] for _, slopes in found if variable.path in slopes]
-        assert (gradient is None) == (not parts)
-        if parts:
-            np.testing.assert_allclose(sum(parts), gradient.numpy(), rtol=1e-7)
-    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, kernel_regularizer="orthogonal_regularizer")])
-    assert read_penalties(other) is None

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from frameworks.protocol import Arrays, Pullback
-from harness.gradients.comparisons import CONFIRMED, Comparison
+from harness.gradients.comparisons import CONFIRMED
 from harness.gradients.directions import directions, spread
 from harness.gradients.finding import Finding
 from harness.gradients.places import only, place_of, searched, single, sizes
@@ -102,7 +102,3 @@ def beside(point: Point) -> Iterator[Arrays]:
                 x + width * (m if way is None else way * np.abs(m)) * np.maximum(np.abs(x), 1.0) if floating(x) else x
                 for x, m in zip(point.xs, moves, strict=True)
             )
-
-
-def any_kinked(comparisons: list[Comparison]) -> bool:
-    return any(c.kinked for c in comparisons)
