@@ -19,6 +19,7 @@ from harness.judging import K
 from harness.mapping import forced_by, mapped
 from harness.owning import Own
 from harness.points import Point
+from harness.questions.scopes import is_frozen
 from harness.recipe import Batch
 from harness.views import see_gradient, see_value
 
@@ -149,15 +150,7 @@ def _penalised(
 
 def _stopped(moment: Moment, i: int) -> str:
     link = moment.plan.compared[i].link
-    if link is None:
-        return "gradient:zero"
-    trains = [
-        p.trainable
-        for side, of in zip(moment.sides, (link.reference, link.candidate), strict=True)
-        for p in side.watched["float64"].parameters
-        if p.name in parameters_of(of)
-    ]
-    return "gradient:zero" if all(trains) else "update:zero"
+    return "update:zero" if link is not None and is_frozen(moment, link) else "gradient:zero"
 
 
 def _piled(moment: Moment) -> Probe | None:

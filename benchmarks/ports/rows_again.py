@@ -31,7 +31,6 @@ def freeze(pair: Callable[[], Pair]) -> Pair:
 
 
 ORDER = [np.random.default_rng(5).permutation(EXAMPLES)[:16] for _ in range(3)]
-WEIGHTS = np.linspace(0.5, 1.5, EXAMPLES, dtype=np.float32)
 MSE, K_MSE = nn.MSELoss(), "mse"
 ADAM = partial(torch.optim.Adam, lr=0.01)
 ADAMW = partial(torch.optim.AdamW, lr=0.01)
@@ -133,12 +132,6 @@ PLANTED: list[tuple[str, Callable[[], Pair], str, str]] = [
     ("absolute or squared", partial(pixels, nn.L1Loss(), K_MSE), "loss-different", "loss"),
     ("one of 255", partial(pixels, MSE, K_MSE, 1 / 255, 0.0039), "truncated-constant", ANY),
     ("pixels not scaled", partial(pixels, MSE, K_MSE, 1 / 255), "layer-missing", ANY),
-    (
-        "weights for examples",
-        partial(pixels, MSE, K_MSE, candidate={"sample_weight": WEIGHTS}),
-        "sample-weight",
-        "loss",
-    ),
 ]
 
 PORTS = [

@@ -19,6 +19,7 @@ from harness.owning import Own
 from harness.questions.blocks import Calls, held_by
 from harness.questions.buffers import layer_of
 from harness.questions.chains import Backward, Chain, beside, chains, run, run_back
+from harness.questions.scopes import is_frozen
 from harness.solving import Question
 
 Found = tuple[Sequence["Branch"], np.ndarray, Sequence[np.ndarray]]
@@ -52,6 +53,8 @@ def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> I
     """The gradient of a parameter from the cotangents of its layer's calls, or of an activation from those of the
     blocks that read it; of both sides where both are known, else of one."""
     quantity, enough = moment.plan.compared[i], K * own.measures.budget[0, i]
+    if quantity.link is not None and is_frozen(moment, quantity.link):
+        return  # that nothing flows back into it says nothing about the blocks
     for side in (0, 1):
         seen = _seen(moment, alone, quantity, side)
         both = calls if side == 0 else calls[::-1]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from harness.elsewhere import Moment
+from harness.following import parameters_of
 from harness.objectives import Scope
 from harness.views import Link, see_value
 from reference.objectives import in_scope
@@ -20,6 +21,16 @@ def trained_links(moment: Moment) -> dict[str, Link]:
         for link in moment.plan.pairing.links
         if link.reference.parameter not in layers and not (link.reference.added or link.candidate.added)
     }
+
+
+def is_frozen(moment: Moment, link: Link) -> bool:
+    """Whether a side does not train the parameter, or one of those that are added."""
+    return not all(
+        parameter.trainable
+        for side, of in zip(moment.sides, (link.reference, link.candidate), strict=True)
+        for parameter in side.watched["float64"].parameters
+        if parameter.name in parameters_of(of)
+    )
 
 
 def values_of(moment: Moment, links: Mapping[str, Link]) -> dict[str, np.ndarray]:
