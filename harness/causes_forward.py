@@ -17,6 +17,13 @@ def _keeps(edit: Edit) -> bool:
     return scale.offset == 0 and 0 < scale.factor < 1
 
 
+def _by_a_root(edit: Edit) -> bool:
+    """A factor that one side has besides: the root of a whole number, as of the features that a product sums over."""
+    small, large = sorted(map(abs, (edit.before, edit.after)))
+    square = (large / small) ** 2 if small else 0.0
+    return square > 1.5 and abs(square - round(square)) <= 1e-9 * square
+
+
 def _identity(edit: Edit) -> bool:
     """A slope of 1 below 0: no activation at all."""
     return 1.0 in (edit.before, edit.after)
@@ -153,6 +160,7 @@ CAUSES = (
             *("GELU.scale", "GELU.cubic", "Scale.factor", "Scale.offset", "LogCosh.log_2", "Norm.epsilon"),
             *("UnitNorm.epsilon", "Deviation.epsilon", "Function.exponent", "ResponseNorm.alpha", "ResponseNorm.k"),
         ),
+        when=lambda edit: edit.field != "factor" or not _by_a_root(edit),
     ),
     _F(
         id="softmax-axis",
@@ -385,7 +393,9 @@ CAUSES = (
             "SoftmaxOver:+Scale",
             "Attention:+Scale",
             "MultiHeadAttention:+Scale",
+            "Scale.factor",
         ),
+        when=lambda edit: edit.field != "factor" or _by_a_root(edit),
     ),
     _F(
         id="attention-fully-masked-row",

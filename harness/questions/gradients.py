@@ -156,7 +156,8 @@ def _of_activation(moment: Moment, i: int, calls: Calls, side: int, seen: Seen) 
             return None
         read = partial(_of_inputs, places)
         cotangent = chain.canonical(seen.cotangents[name])
-        branches.append(Branch(chain=chain, cotangent=cotangent, read=read, may_stop=True))
+        stops = name in seen.partners  # a reader that the other side lacks altogether is no stopped one
+        branches.append(Branch(chain=chain, cotangent=cotangent, read=read, may_stop=stops))
     return (branches, own.output, [own.canonical(value) for value in seen.values]) if branches else None
 
 
