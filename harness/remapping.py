@@ -56,7 +56,7 @@ def _edits(moment: Moment, i: int) -> Iterator[tuple[str, str, Edit]]:
     all_amiss = [link for link in moment.plan.pairing.links if not link.expected]
     if amiss and len(all_amiss) > len(amiss) and not _any_transferred(moment):
         yield "init-default", "no weight is the other side's", tuple((link, None) for link in all_amiss)
-    if amiss:
+    if amiss and not any(_scaled_by_channel(moment, link) for link in amiss):
         said = [notes[link.name] for link in amiss if link.name in notes]
         cause = next((note.cause for note in said if note.cause), "weights-not-transferred")
         cause = "gate-bias" if all(_one_gate_apart(moment, link) for link in amiss) else cause
@@ -88,13 +88,30 @@ def _one_gate_apart(moment: Moment, link: Link) -> bool:
     gates = {"LSTM": 4, "GRU": 3}.get(op)
     if gates is None or "bias" not in role:
         return False
-    values = (
-        see_value(of, taken.before["float64"].values)
-        for of, taken in ((link.reference, moment.reference), (link.candidate, moment.candidate))
-    )
-    gaps = np.subtract(*values).reshape(gates, -1)
+    gaps = np.subtract(*_held(moment, link)).reshape(gates, -1)
     moved = [gap for gap in gaps if gap.any()]
     return len(moved) == 1 and bool(np.ptp(moved[0]) <= 1e-6 * np.abs(moved[0]).max())
+
+
+def _scaled_by_channel(moment: Moment, link: Link) -> bool:
+    """A kernel that is the other one times a factor for each channel, as one into which a normalisation is folded: it
+    was transferred, and is not to be replaced."""
+    own, theirs = _held(moment, link)
+    if own.ndim < 2 or not own.any():
+        return False
+    for axis in range(own.ndim):
+        rows, others = (np.moveaxis(values, axis, 0).reshape(own.shape[axis], -1) for values in (own, theirs))
+        sizes = np.square(rows).sum(1)
+        factors = (rows * others).sum(1) / np.where(sizes > 0, sizes, 1.0)
+        if rows.shape[1] > 1 and np.abs(others - factors[:, None] * rows).max() <= 1e-5 * np.abs(others).max():
+            return True
+    return False
+
+
+def _held(moment: Moment, link: Link) -> tuple[np.ndarray, np.ndarray]:
+    """What the two sides hold before the step, in one layout."""
+    reference = see_value(link.reference, moment.reference.before["float64"].values)
+    return reference, see_value(link.candidate, moment.candidate.before["float64"].values)
 
 
 def _in_question(moment: Moment, i: int) -> list[Link]:

@@ -168,6 +168,12 @@ def test_weights_computed_in_float32_are_rounding() -> None:
     assert inference(*folded(2e-5), ROWS).verdict == "different"
 
 
+def test_a_kernel_with_a_norm_folded_into_it_is_not_called_another_one() -> None:
+    result = inference(*folded(1e-3), ROWS)
+    assert result.verdict == "different"
+    assert "weights-not-transferred" not in {cause.id for cause in result.causes}
+
+
 def test_a_difference_that_hides_when_the_candidate_is_fed_the_gradient_is_found() -> None:
     """The optimizer errs with the gradients of its own backward pass only."""
     import torch
