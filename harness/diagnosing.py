@@ -75,6 +75,18 @@ def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy
     return _without_echoes(found)
 
 
+def with_random_layer(causes: Sequence[Finding], said: str) -> list[Finding]:
+    """A layer that is random on one side alone is behind the first forward difference that nothing proves. said: which
+    layer it is, in words."""
+    forward = [cause for cause in causes if cause.where.startswith("forward:")]
+    unproven = next((cause for cause in forward if cause.status != "proven"), None)
+    if unproven is None or any(cause.id == "dropout-active" for cause in forward):
+        return list(causes)
+    place = {name: getattr(unproven, name) for name in ("where", "candidate_where", "step")}
+    random = Finding(id="dropout-active", status="likely", edit=said, **place)
+    return [random if cause is unproven else cause for cause in causes]
+
+
 def _sure(answers: Sequence[Finding]) -> bool:
     return bool(answers) and all(answer.status == "proven" for answer in answers)
 

@@ -12,7 +12,7 @@ import pandas as pd
 import frameworks as registry
 from harness.comparing import EPS64, Measures
 from harness.comparison import Comparison, Divergence
-from harness.diagnosing import findings, of_another_form
+from harness.diagnosing import findings, of_another_form, with_random_layer
 from harness.diverging import divergence, explained, worse
 from harness.elsewhere import Moment
 from harness.finding import Finding
@@ -54,6 +54,7 @@ class Tracking:
     apart_by_rounding: bool = False
     largest: float = 0.0
     coarse: int | None = None
+    random: str = ""
 
     def to_the_end(self, steps: int) -> Comparison:
         states = same_start(self.sides)
@@ -176,11 +177,18 @@ class Tracking:
                 self.lost, self.lost_because = found[0][0], "nondeterministic"
                 judgement.mark((0, np.flatnonzero(alarms)), UNDECIDED, self.lost_because)
                 return
+            self.random = self.random or next((note for note, _ in found), "")
             # behind a difference the slots follow from it
             self.apart = slots_apart(plan, moment.reference.before, moment.candidate.before)
         moment = replace(moment, keep=frozenset(self.apart))
         known = {difference.name for difference in self.own}
         own = own_errors(moment, measures, known, self.coarse)
+        if self.random:  # its float32 run drew other numbers: what lies between the two is no rounding
+            own = replace(
+                own,
+                different=own.different | (own.because == "one precision"),
+                because=np.where(own.because == "one precision", "", own.because),
+            )
         if self.coarse is None and (own.because == "one precision").any():
             self.coarse = int(np.argmax(own.because == "one precision"))
             text = "a side has this in float32 only, in its float64 run too (or weights that were computed in float32)"
@@ -206,6 +214,8 @@ class Tracking:
                 differences[0], proof = explained(differences[0], moment, own, first)
             said = {(cause.id, cause.edit) for cause in self.causes}
             causes = findings(moment, own, new, proof)
+            if self.random:
+                causes = with_random_layer(causes, self.random)
             self.causes += [cause for cause in causes if (cause.id, cause.edit) not in said]
             self.own += differences
         elif not self.own:  # else it follows from a difference found before

@@ -44,6 +44,8 @@ COMBINED = (
     *("perceptron/leakyrelu-slope + learning-rate", "discriminator/batchnorm-eps + loss-reduction"),
     *("perceptron/learning-rate + momentum-value", "perceptron/learning-rate + momentum-value, turned"),
     *("perceptron/learning-rate + frozen-parameter, turned", "perceptron by adam/learning-rate + adam-epsilon, turned"),
+    *("perceptron/dropout-active + learning-rate, turned", "encoder/attention-scale + loss-reduction, turned"),
+    *("perceptron by adam/weight-layout-transpose + dropout-active + momentum-value",),
 )
 NOT_PLANTED = {
     "float32-constant": "rounding: no difference to be explained",
