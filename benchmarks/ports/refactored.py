@@ -210,7 +210,8 @@ PORTS = [
         "refactored/heads mixed",
         partial(fused, interleaved=True),
         "weight-order-mismatch",
-        "forward:q forward:k forward:v forward:qkv forward:*attention* forward:softmax forward:matmul* forward:out",
+        "forward:q forward:k forward:v forward:qkv forward:reshape forward:*attention* forward:softmax forward:matmul* "
+        "forward:out",
     ),
     planted(
         "refactored/folded with another epsilon",
