@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -87,7 +87,7 @@ class Tracking:
             elif not (self.own or self.lost) and disproportionate(judgement.measures).any():
                 with aside(self.sides, states):
                     self._weigh(moment, judgement)
-            self.rows.append(_frame(plan, step, judgement))
+            self.rows.append(frame_of_step(step, [q.candidate for q in plan.compared], judgement))
             if self.apart_by_rounding:
                 states[1] = mapped(plan.pairing, states[0], states[1])
                 self.sides[1].load(states[1])
@@ -276,18 +276,19 @@ def _of_outputs(plan: Plan, values: np.ndarray) -> float:
     return float(values[0, max(i for i, quantity in enumerate(plan.compared) if quantity.kind == "activation")])
 
 
-def _frame(plan: Plan, step: int, judgement: Judgement) -> pd.DataFrame:
-    m = judgement.measures
+def frame_of_step(step: int, candidate_names: Sequence[str], judgement: Judgement) -> pd.DataFrame:
+    """A step's rows of the tidy frame."""
+    m, quantities = judgement.measures, judgement.measures.layout.quantities
     size = np.where(m.size > 0, m.size, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         digits = np.clip(-np.log10(m.d32 / size), 0, None)
     return pd.DataFrame(
         {
             "step": step,
-            "kind": [q.kind for q in plan.compared],
-            "name": [q.name for q in plan.compared],
-            "candidate_name": [q.candidate for q in plan.compared],
-            "shape": ["x".join(map(str, q.shape)) for q in m.layout.quantities],
+            "kind": [q.kind for q in quantities],
+            "name": [q.name for q in quantities],
+            "candidate_name": list(candidate_names),
+            "shape": ["x".join(map(str, q.shape)) for q in quantities],
             "reference": m.size_reference[0],
             "candidate": m.size_candidate[0],
             "d32": m.d32[0],

@@ -121,11 +121,12 @@ def run(parts: Parts, chain: Chain, held: Sequence[Sequence[Arrays]]) -> np.ndar
     values = chain.inputs
     for op, choices in zip(parts, held, strict=True):
         if op is not None:
-            values = (_applied(op, values, choices),)
+            values = (applied(op, values, choices),)
     return values[0]
 
 
-def _applied(op: object, values: Arrays, choices: Sequence[Arrays]) -> np.ndarray:
+def applied(op: object, values: Arrays, choices: Sequence[Arrays]) -> np.ndarray:
+    """An op with the first of several sets of parameters that fits it."""
     for parameters in choices[:-1]:
         try:
             return apply(op, values, parameters)
@@ -139,7 +140,7 @@ def run_back(parts: Parts, chain: Chain, held: Sequence[Sequence[Arrays]], dy: n
     values, steps = chain.inputs, []
     for op, choices in zip(parts, held, strict=True):
         if op is not None:
-            y = _applied(op, values, choices)
+            y = applied(op, values, choices)
             steps.append((op, values, choices[0], y))
             values = (y,)
     inputs: Gradients = (dy,)

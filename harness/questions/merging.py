@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.editing import UNFIT, Parts, differing
+from harness.editing import Parts, differing
 from harness.ops import GRU, LSTM, Attention, BatchNorm, Combine, Dropout, MultiHeadAttention, Reduce, SimpleRNN
+from harness.questions.chains import applied
 from harness.questions.trees import Arrays, Leaf, Node, Tree, size
 from reference.kinds import apply
 
@@ -228,13 +229,3 @@ def evaluated(pair: Pair, parts: Parts) -> np.ndarray:
         return applied(op, tuple(map(value, tree.inputs)), held)
 
     return value(pair.tree)
-
-
-def applied(op: Any, values: Arrays, choices: Sequence[Arrays]) -> np.ndarray:
-    """An op with the first of several sets of parameters that fits it."""
-    for parameters in choices[:-1]:
-        try:
-            return apply(op, values, parameters)
-        except UNFIT:
-            continue  # another number of parameters belongs to it
-    return apply(op, values, choices[-1])

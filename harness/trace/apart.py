@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from harness.case import HarnessError
-from harness.comparing import EPS64
 from harness.explaining import CERTAIN
 from harness.judging import (
     BECAUSE,
@@ -35,6 +34,7 @@ from harness.trace.difference import Difference, versions_between
 from harness.trace.reading import Trace
 from harness.trace.steps import Shown, by_name, by_plan
 from harness.trace.versus import job_of
+from harness.tracking import frame_of_step
 
 NEW = 0.1
 """Rounding decides a kink anew in each precision: the two gaps then are apart by more than this, of the larger."""
@@ -112,7 +112,7 @@ class Verdicts:
                 self.notes.append("what differs behind the first divergence may follow from it: undecided")
             else:
                 self.notes.append(f"{_name(of, at)} at step {of.step}: apart, but a record alone does not tell why")
-        self.rows.append(_frame(of, judgement))
+        self.rows.append(frame_of_step(of.step, of.candidate_names, judgement))
 
     def _sure(self, of: Shown, at: int, kinds: np.ndarray) -> bool:
         """Whether an alarm can be nothing but a difference."""
@@ -163,32 +163,3 @@ def _first(of: Shown, at: int) -> dict[str, Any]:
         f"of {size:.2g}, rounding explains {budget:.2g}"
     )
     return {"name": quantity.name, "step": of.step, "text": text, "lines": lines}
-
-
-def _frame(of: Shown, judgement: Judgement) -> pd.DataFrame:
-    """The step's rows of the tidy frame."""
-    m, quantities = of.measures, of.measures.layout.quantities
-    size = np.where(m.size > 0, m.size, 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        digits = np.clip(-np.log10(m.d32 / size), 0, None)
-    return pd.DataFrame(
-        {
-            "step": of.step,
-            "kind": [q.kind for q in quantities],
-            "name": [q.name for q in quantities],
-            "candidate_name": of.candidate_names,
-            "shape": ["x".join(map(str, q.shape)) for q in quantities],
-            "reference": m.size_reference[0],
-            "candidate": m.size_candidate[0],
-            "d32": m.d32[0],
-            "d64": m.d64[0],
-            "noise_reference": m.noise_reference[0],
-            "noise_candidate": m.noise_candidate[0],
-            "budget": m.budget[0],
-            "ratio": m.ratio[0],
-            "ulp": m.d64[0] / (EPS64 * size[0]),
-            "digits": digits[0],
-            "verdict": [VERDICTS[v] for v in judgement.verdict[0]],
-            "because": [BECAUSE[b] for b in judgement.because[0]],
-        }
-    )
