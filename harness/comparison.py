@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from harness import keeping
+from harness.cost import Cost
 from harness.finding import Finding
 from harness.mismatch import Mismatch
 from harness.pairing import Pairing
@@ -54,6 +55,7 @@ class Comparison:
 
     verdict: the worst of all quantities. because: its explanations. first: the first divergence, None without one.
     own: all own errors found, first ones first. frame: a row per step and quantity. notes: what else is to be known.
+    cost: time and memory of the steps.
     """
 
     verdict: str
@@ -67,6 +69,7 @@ class Comparison:
     environment: Mapping[str, Any]
     causes: tuple[Finding, ...] = ()
     seconds: float = math.nan
+    cost: Cost | None = None
 
     @property
     def exit_code(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -60,11 +61,12 @@ class Follower:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """A step of one side in both precisions: its states before and its records, which with a loss always have the state
-    behind the step; updates: whether the step made one."""
+    behind the step; updates: whether the step made one. seconds: what it took in float32, its recording included."""
 
     before: States
     records: Records
     updates: bool
+    seconds: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,14 +216,16 @@ def _taken(
     batches: Mapping[Precision, Batch],
     forced: Mapping[Precision, Forced] | None,
 ) -> Taken:
-    records, updates = {}, False
+    records, seconds, updates = {}, {}, False
     for precision in PRECISIONS:
+        began = time.perf_counter()
         record = _step(side, precision, batches[precision], forced[precision] if forced else None)
+        seconds[precision] = time.perf_counter() - began
         updates |= record.after is not None
         if record.after is None and record.loss is not None:
             record = replace(record, after=side.watched[precision].state())
         records[precision] = record
-    return Taken(before=before, records=records, updates=updates)
+    return Taken(before=before, records=records, updates=updates, seconds=seconds["float32"])
 
 
 def _step(side: Follower, precision: Precision, batch: Batch, forced: Forced | None) -> Record:

@@ -192,6 +192,7 @@ def follow(
         largest = max(filter(None, (largest, resident())), default=None)
         progress(job.case.name, pair.candidate.name, len(watched.chunk))
     row = {**findings.row(), **candidate.end(), "seconds_per_step": pair.candidate.seconds_per_step("float32")}
+    row["reference_seconds_per_step"] = pair.reference.seconds_per_step("float32")
     row |= {"bytes_per_step": job.layout.size * RECORDED, "memory_growth": growth(before, largest)}
     if findings.mismatch and findings.first:
         place = {key: findings.first[key] for key in ("name", "step")} | {"case": job.case.name}

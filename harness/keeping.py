@@ -86,6 +86,7 @@ def _entry(comparison: Comparison) -> dict[str, Any]:
         "ratio": None if worst is None else float(worst["ratio"]),
         "digits": float(frame["digits"].min()) if len(frame) else None,
         **_ends(frame),
+        **_cost(comparison),
         "first_divergence": first and {key: getattr(first, key) for key in ("name", "step", "place", "text")},
         "notes": list(comparison.notes),
     }
@@ -100,6 +101,15 @@ def _ends(frame: Any) -> dict[str, float | None]:
         "final_loss": float(loss["candidate"].iloc[0]) if len(loss) else None,
         "distance64": float(parameters["d64"].max() / (size or 1.0)) if len(parameters) else None,
     }
+
+
+def _cost(comparison: Comparison) -> dict[str, Any]:
+    cost = comparison.cost
+    if cost is None or not cost.seconds:
+        return {}
+    reference, candidate = np.min(cost.seconds, axis=0).tolist()
+    fastest = {"reference_seconds_per_step": reference, "seconds_per_step": candidate}
+    return {**fastest, "bytes_per_step": cost.recorded, "memory_growth": cost.grown}
 
 
 def _table(comparison: Comparison) -> pa.Table:
@@ -126,14 +136,16 @@ def _convergence(comparison: Comparison) -> Any:
     parameters = kinds.get("parameter", empty).groupby("step")[["reference", "d32", "d64"]].max()
     size = parameters["reference"].where(parameters["reference"] > 0, 1.0)
     parts = []
-    for side, name in zip(("reference", "candidate"), comparison.sides, strict=True):
+    spent = np.cumsum(comparison.cost.seconds if comparison.cost else [], axis=0).reshape(-1, 2)
+    for i, (side, name) in enumerate(zip(("reference", "candidate"), comparison.sides, strict=True)):
         part = pd.DataFrame(index=steps)
         part["loss"] = loss[side]
         part["gradient_norm"] = gradients[side]
+        part["seconds"] = spent[:, i] if len(spent) == len(steps) else np.nan
         for bits in ("32", "64"):
             part[f"distance{bits}"] = 0.0 if side == "reference" else parameters[f"d{bits}"] / size
         part = part.reset_index().assign(case=CASE, framework=name, mode="as fed")
-        parts.append(part.assign(step=part["step"] + 1, epoch=np.nan, accuracy=np.nan, seconds=np.nan))
+        parts.append(part.assign(step=part["step"] + 1, epoch=np.nan, accuracy=np.nan))
     return pd.concat(parts, ignore_index=True)[list(CONVERGENCE)]
 
 

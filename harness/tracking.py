@@ -12,6 +12,7 @@ import pandas as pd
 import frameworks as registry
 from harness.comparing import EPS64, Measures
 from harness.comparison import Comparison, Divergence
+from harness.cost import Cost
 from harness.diagnosing import findings, of_another_form, with_random_layer
 from harness.diverging import divergence, explained, worse
 from harness.elsewhere import Moment
@@ -55,6 +56,7 @@ class Tracking:
     largest: float = 0.0
     coarse: int | None = None
     random: str = ""
+    cost: Cost = field(default_factory=Cost)
 
     def to_the_end(self, steps: int) -> Comparison:
         states = same_start(self.sides)
@@ -73,6 +75,7 @@ class Tracking:
                 self.notes += [*(note.text for note in pairing.notes), *left_out(plan, self.sides)]
             elif (reference.updates or candidate.updates) != updates:
                 plan = plan_of_step(plan, self.sides, reference, candidate)
+            self.cost.observe(reference, candidate)
             updates = reference.updates or candidate.updates
             moment = Moment(plan=plan, sides=self.sides, step=step, reference=reference, candidate=candidate)
             judgement = self._judge(moment)
@@ -107,6 +110,7 @@ class Tracking:
             pairing=pairing,
             sides=(self.sides[0].name, self.sides[1].name),
             environment={s.name: dict(registry.adapter(s.framework).environment()) for s in self.sides},
+            cost=self.cost,
         )
 
     def _pulled(self, plan: Plan, reference: Taken, candidate: Taken) -> tuple[Plan, Taken, Taken]:

@@ -35,7 +35,7 @@ ORDER = (
     {"harness.orders"},
     {"harness.watching", "harness.loose"},
     {"harness.pairing"},
-    {"harness.following", "harness.comparison", "harness.keeping"},
+    {"harness.following", "harness.cost", "harness.comparison", "harness.keeping"},
     {"harness.mapping"},
     {"harness.elsewhere"},
     {"harness.owning"},

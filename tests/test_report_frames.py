@@ -133,6 +133,7 @@ def test_a_real_run_has_the_documented_columns_and_the_same_bytes_twice(tmp_path
         assert header.pop("seconds") > 0
         for entry in header["summary"]:
             assert entry.pop("seconds_per_step") > 0
+            assert entry.pop("reference_seconds_per_step") > 0
             assert {"seconds_to_loss", "memory_growth"} <= set(entry)
             del entry["seconds_to_loss"], entry["memory_growth"]
     assert headers[0] == headers[1]
@@ -163,12 +164,20 @@ def test_a_comparison_is_kept_and_given_back(tmp_path: Path) -> None:
     assert entry["first_divergence"]["place"] == result.first.place == "forward:1"
     at = report.frame[(report.frame["name"] == result.first.name) & (report.frame["step"] == 0)]
     assert at["worst_index"].tolist() == [",".join(map(str, result.first.index))]
+    assert result.cost is not None
+    assert entry["seconds_per_step"] == min(candidate for _, candidate in result.cost.seconds)
+    assert entry["reference_seconds_per_step"] == min(reference for reference, _ in result.cost.seconds)
+    parameters, activations = 3 * 4 + 4 + 4 * 2 + 2, 8 * (4 + 4 + 2)
+    assert entry["bytes_per_step"] == 2 * (4 + 8) * 2 * (parameters + activations)  # states, gradients; both ways
     (of,) = report.header["maps"]
     assert report.arrays[of["array"]].max() == result.first.mismatch.worst
     assert json.dumps(report.header["causes"]) == json.dumps(result.as_json()["causes"])
     losses = report.convergence.pivot(index="step", columns="framework", values="loss")
     assert losses.notna().all(axis=None)
     assert losses.iloc[0, 0] != losses.iloc[0, 1]
+    spent = report.convergence.pivot(index="step", columns="framework", values="seconds")
+    assert (spent.diff().dropna() > 0).all(axis=None)
+    assert np.allclose(spent.iloc[-1].sort_values(), np.sort(np.sum(result.cost.seconds, axis=0)))
     html = result._repr_html_()
     assert "Not the same" in html
     assert "<table>" in html

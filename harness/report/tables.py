@@ -161,6 +161,7 @@ def cost(header: Mapping[str, Any]) -> Table:
             "framework": entry["framework"],
             "mode": entry["mode"],
             "time per step": duration(entry.get("seconds_per_step")),
+            "the reference's": duration(entry.get("reference_seconds_per_step")),
             "recorded per step": size(entry.get("bytes_per_step")),
             "memory grew by": size(entry.get("memory_growth")),
         }
