@@ -76,7 +76,7 @@ def plain(side: Side, job: Job) -> None:
 
 
 def recorded(side: Side, job: Job, folder: Path, fsync: Callable[[int], None] = lambda descriptor: None) -> None:
-    fields = {"name": side.name, "framework": side.name, "data": "0" * 64, "seed": 0, "steps": side.case.steps}
+    fields = {"name": side.name, "framework": side.name, "data": "0" * 32, "seed": 0, "steps": side.case.steps}
     with mock.patch("harness.trace.writing.os.fsync", fsync), Writer(folder) as writer:
         for chunk in chunks(side.case, job.data):
             before = side.states

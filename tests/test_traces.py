@@ -54,7 +54,7 @@ def altered(trace: Trace, folder: Path, step: int, kind: str, name: str, factor:
                 tensors[f"{block.first}/{block.precision}/{block.kind}/{block.name}"] = values
             writer.add(shard.first, shard.steps, tensors)
         fields = {name: getattr(trace.header, name) for name in Header.model_fields}
-        for own in ("format", "schema_version", "sha256", "created", "shards"):
+        for own in ("format", "schema_version", "checksum", "created", "shards"):
             del fields[own]
         writer.finish(**fields)
     return read_trace(folder)

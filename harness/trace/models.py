@@ -152,7 +152,7 @@ def _entry(trace: Trace, key: Key, of: Mapping[str, np.ndarray]) -> Pair | Finge
             return low, high
     elif set(of) == {"fingerprint", "digest"}:
         found = Fingerprint(of["fingerprint"], of["digest"])
-        if found.numbers.shape == (2, NUMBERS) and found.digests.shape == (2, 32):
+        if found.numbers.shape == (2, NUMBERS) and found.digests.shape == (2, 16):
             return found
     raise HarnessError(f"{where} is neither a tensor in float32 and float64 nor a fingerprint; record it again")
 

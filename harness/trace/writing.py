@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import datetime
 import fcntl
-import hashlib
 import json
 import mmap
 import os
 import secrets
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
+import xxhash
 
 from harness.case import CannotRun, HarnessError
 from harness.trace.header import HEADER, SCHEMA, UNSIGNED, Header, Shard, written
@@ -28,8 +29,11 @@ Tensors = Mapping[str, np.ndarray]
 """By `first/precision/kind/name`; axis 0 counts steps from `first` on."""
 
 KEPT = "what was there stays as it was"
-SHARD_BYTES = 2**24
+SHARD_BYTES = 2**23
 """A shard is written when it holds so much; a larger tensor has one of its own."""
+
+WAITING_BYTES = 2**23
+"""So much may wait to be written while the run goes on."""
 
 
 class Writer:
@@ -49,34 +53,47 @@ class Writer:
             raise CannotRun(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
         fcntl.flock(self.lock, fcntl.LOCK_SH)
         self.run = secrets.token_hex(8)
-        self.shards: list[Shard] = []
         self.pool = ThreadPoolExecutor(1)
-        self.waiting: Future[None] = self.pool.submit(lambda: None)
+        self.waiting = deque[tuple[int, Future[None]]]()
+        self.shards: list[Shard] = []
         self.held: dict[str, np.ndarray] = {}
-        self.first = self.stop = 0
+        self.first = self.stop = self.used = 0
+        # taken once: fresh memory for each shard costs as much as writing it
+        self.room = np.empty(SHARD_BYTES + SHARD_BYTES // 2, np.uint8)
         self.files: list[Path] = []
         self.done = False
 
     def add(self, first: int, steps: int, tensors: Tensors) -> None:
-        """What so many steps from first on showed; the arrays must not change any more."""
+        """What so many steps from first on showed; the arrays must not change any more. It is written in a thread."""
+        size = sum(array.nbytes for array in tensors.values())
+        self.waiting.append((size, self.pool.submit(self._take, first, steps, tensors)))
+        while len(self.waiting) > 1 and sum(size for size, _ in self.waiting) > WAITING_BYTES:
+            self.waiting.popleft()[1].result()
+
+    def _take(self, first: int, steps: int, tensors: Tensors) -> None:
         if not self.held:
             self.first = first
-        self.held |= tensors
+        self.held |= {name: self._dense(array) for name, array in tensors.items()}
         self.stop = first + steps
-        if sum(array.nbytes for array in self.held.values()) >= SHARD_BYTES:
-            self._flush()
+        if self.used >= SHARD_BYTES:
+            self._write()
 
-    def _flush(self) -> None:
-        """Hand over what is held; at most one other shard waits for the disk meanwhile."""
-        if self.held:
-            self.waiting.result()
-            self.files.append(self.folder / f"{self.run}-{len(self.files):05}.safetensors")
-            self.waiting = self.pool.submit(self._write, self.files[-1], self.first, self.stop - self.first, self.held)
-            self.held = {}
+    def _dense(self, array: np.ndarray) -> np.ndarray:
+        """The array in one piece, in the room where it fits: safetensors 0.8.0 (numpy.py, _flatten) writes the memory
+        of a strided array as if it were contiguous."""
+        dtype, start = array.dtype.newbyteorder("="), -(-self.used // 8) * 8
+        self.used = start + array.nbytes
+        if self.used > len(self.room):
+            return np.ascontiguousarray(array, dtype)
+        dense = self.room[start : self.used].view(dtype).reshape(array.shape)
+        dense[...] = array
+        return dense
 
-    def _write(self, path: Path, first: int, steps: int, tensors: Tensors) -> None:
-        # safetensors 0.8.0 (numpy.py, _flatten) writes the memory of a strided array as if it were contiguous
-        dense = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for name, array in tensors.items()}
+    def _write(self) -> None:
+        """A shard of what is held."""
+        path, dense = self.folder / f"{self.run}-{len(self.files):05}.safetensors", self.held
+        self.files.append(path)
+        self.held, self.used = {}, 0
         try:
             safetensors.numpy.save_file(dense, path)
         except safetensors.SafetensorError as error:
@@ -84,19 +101,23 @@ class Writer:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _read_back(path, data, dense)
-                digest = hashlib.sha256(data).hexdigest()
-                self.shards.append(Shard(file=path.name, bytes=len(data), sha256=digest, first=first, steps=steps))
+                found, wanted, size = xxhash.xxh3_128(data).hexdigest(), _checksum(data, dense), len(data)
+        if found != wanted:
+            raise CannotRun(f"{path} does not read back as it was written; {KEPT}")
+        steps = self.stop - self.first
+        self.shards.append(Shard(file=path.name, bytes=size, checksum=found, first=self.first, steps=steps))
 
     def finish(self, **fields: Any) -> None:
         """Write the header, in one rename; then what it does not name may go. fields: the header's own."""
         try:
-            self._flush()
-            self.waiting.result()
+            for _, taken in self.waiting:
+                taken.result()
+            if self.held:
+                self._write()
             header = Header(
                 format="gradparity-trace",
                 schema_version=SCHEMA,
-                sha256=UNSIGNED,
+                checksum=UNSIGNED,
                 created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 shards=tuple(self.shards),
                 **fields,
@@ -128,18 +149,14 @@ class Writer:
             raise self._cannot(error) from error
 
 
-def _read_back(path: Path, data: mmap.mmap, wanted: Tensors) -> None:
-    """Raises CannotRun where a file does not hold these tensors, bit for bit."""
+def _checksum(data: mmap.mmap, tensors: Tensors) -> str:
+    """Of a file with the header of data and these tensors where that header says."""
     start = 8 + int.from_bytes(data[:8], "little")
     placed: dict[str, Any] = json.loads(data[8:start])
-    for name, array in wanted.items():
-        begin, end = placed[name]["data_offsets"]
-        bits = np.dtype(f"u{array.itemsize}")
-        found = np.frombuffer(data, bits, array.size, start + begin) if array.size else array
-        same = end - begin == array.nbytes and np.array_equal(found.ravel().view(bits), array.ravel().view(bits))
-        del found  # else the file cannot be unmapped
-        if not same:
-            raise CannotRun(f"{path}: {name} does not read back as it was written; {KEPT}")
+    checksum = xxhash.xxh3_128(data[:start])
+    for name in sorted(tensors, key=lambda name: placed[name]["data_offsets"]):
+        checksum.update(tensors[name].reshape(-1).view(np.uint8).data)  # bfloat16 has no buffer of its own
+    return checksum.hexdigest()
 
 
 def _store(path: Path, data: bytes) -> None:
