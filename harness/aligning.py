@@ -158,25 +158,36 @@ def _as_named(
     for group in alike.values():
         theirs = [anchors[r] for r in group]
         if always or any(one > other for one, other in pairwise(theirs)):
-            order = _by_name([reference[r].layer for r in group], [candidate[c].layer for c in theirs])
+            names = [reference[r].layer for r in group], [candidate[c].layer for c in theirs]
+            numbered = _number_themselves(names[0], [candidate[c].layer for c in sorted(theirs)])
+            order = _by_name(*names, numbered)
             named.update({r: theirs[place] for r, place in zip(group, order, strict=True)})
     return named
 
 
-def _by_name(reference: list[str], candidate: list[str]) -> list[int]:
+def _by_name(reference: list[str], candidate: list[str], numbered: bool) -> list[int]:
     """For each name of the reference its place among the candidate's; as they stand where names say nothing."""
     for ending in (None, -1):
         sides = [[tuple(words(name)[ending or 0 :]) for name in side] for side in (reference, candidate)]
-        if len(set(sides[0])) == len(sides[0]) and set(sides[0]) == set(sides[1]):
+        counted = ending is not None and any(word.isdigit() for (word,) in sides[0])
+        if not counted and len(set(sides[0])) == len(sides[0]) and set(sides[0]) == set(sides[1]):
             return [sides[1].index(name) for name in sides[0]]
-    stems = [{re.sub(r"[\W_]*\d+", "", name) for name in side} for side in (reference, candidate)]
-    if len(stems[0]) == len(stems[1]) == 1:
+    if numbered:
         ranks = [
             sorted(range(len(side)), key=lambda place, side=side: _numbers(side[place]))
             for side in (reference, candidate)
         ]
         return [ranks[1][ranks[0].index(place)] for place in range(len(reference))]
     return list(range(len(reference)))
+
+
+def _number_themselves(reference: list[str], candidate: list[str]) -> bool:
+    """Whether both sides' names, in the order of definition, are one word and a number, which the first may lack (a
+    `norm` defined behind `norm1` and `norm2` is not the first of them)."""
+    return all(
+        len({re.sub(r"[\W_]*\d+", "", name) for name in side}) == 1 and all(_numbers(name) for name in side[1:])
+        for side in (reference, candidate)
+    )
 
 
 def words(name: str) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import frameworks as registry
 from harness.blocks import Block
@@ -23,23 +25,31 @@ from harness.questions import blocks, buffers, gradients, losses, updates
 from harness.remapping import Remedy, remedy
 from harness.solving import Question, Solved, joined, solved
 
+SEARCH = 10.0
+"""Seconds that one comparison may search for causes."""
+
 PARTS = 1
 """Whole parts that are exchanged at once, at most: more is another computation, no edit of this one."""
 
 WIDEST = 4
 """Pairs behind each other that are taken for none."""
 
+STRUCTURAL = ("layer-missing", "bias-missing", "activation-different")
+"""Causes that say what stands where: they rest on what the two sides have before it being a pair."""
+
 GENERIC = "layer-different"
 VAGUE = (GENERIC, "float32-constant")
 """Another kind of layer altogether says little: the two may be no pair at all; a rounding is no difference."""
 
 
-def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy | None = None) -> list[Finding]:
+def findings(
+    moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy | None = None, end: float = math.inf
+) -> list[Finding]:
     """Why each of these quantities, which differ by themselves, does; in the order of the computation.
 
     Own errors of one block, of the loss, and of all updates have one cause each, or one set. What explains a step must
     explain the next one too. proof: what proves the first of them. What a wrong map of the weights explains goes with
-    it.
+    it. end: when the search stops, by `time.monotonic`; what was not asked by then is unknown, and says so.
     """
     found: list[Finding] = []
     left = list(new)
@@ -58,9 +68,12 @@ def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy
             moment, own, left = behind(moment, own, left, proof)
             points, proof = points_of(moment, own), None
             continue
-        answers, within = _answered(points, i)
+        if time.monotonic() > end:
+            said = [] if _follows(moment, found, i) else [_unknown(moment, i, f"search stopped after {SEARCH:.0f} s")]
+            return [*_without_echoes(found), *said]
+        answers, within = _answered(points, i, end)
         if not _sure(answers) or _doubtful(moment, left):
-            wider = _wider(moment, own, left, i)
+            wider = _wider(moment, own, left, i, end)
             if wider:
                 (moment, own, left, i), points, (answers, within) = wider
             elif proof and not _sure(answers) and (_sure(block := _of_block(points[0], proof)) or not answers):
@@ -69,6 +82,8 @@ def findings(moment: Moment, own: Own, new: Sequence[int], proof: Block | Remedy
             continue
         if not answers and not _follows(moment, found, i):
             answers = _probed(points, found, i)
+        if _on_doubtful(moment, found):
+            answers = [replace(a, status="likely") if a.id in STRUCTURAL else a for a in answers]
         found += [a for a in answers if (a.id, a.edit) not in {(f.id, f.edit) for f in found}]
         left = [k for k in left if k not in _settled(moment, i) | _behind(moment, within)]
         proof = None
@@ -87,6 +102,14 @@ def with_random_layer(causes: Sequence[Finding], said: str) -> list[Finding]:
     return [random if cause is unproven else cause for cause in causes]
 
 
+def _on_doubtful(moment: Moment, found: Sequence[Finding]) -> bool:
+    """A forward difference before is unknown, and its two sides need be no pair: what was fed from it proves no block
+    to be absent."""
+    unknown = {f.where.partition(":")[2] for f in found if not f.id and f.where.startswith("forward:")}
+    pairs = [pair for pair in moment.plan.alignment if pair.reference.removesuffix("/linear") in unknown]
+    return not all(is_certain(moment, pair) for pair in pairs)
+
+
 def _sure(answers: Sequence[Finding]) -> bool:
     return bool(answers) and all(answer.status == "proven" for answer in answers)
 
@@ -103,7 +126,7 @@ def _doubtful(moment: Moment, left: Sequence[int]) -> bool:
 
 
 def _wider(
-    moment: Moment, own: Own, left: Sequence[int], i: int
+    moment: Moment, own: Own, left: Sequence[int], i: int, end: float
 ) -> tuple[tuple[Moment, Own, list[int], int], list[Point], tuple[list[Finding], tuple[str, ...]]] | None:
     """What proves why the activations behind i differ, where the two sides of i are taken for no pair: what stands in
     the same place need not be the same. None where nothing proves it."""
@@ -111,11 +134,13 @@ def _wider(
         pair = moment.plan.compared[i].aligned
         if moment.plan.compared[i].kind != "activation" or pair is None or is_certain(moment, pair):
             return None
+        if time.monotonic() > end:
+            return None
         moment, own, left = without(moment, own, left, i)
         if not left:
             return None
         i, points = left[0], points_of(moment, own)
-        answers = _answered(points, i)
+        answers = _answered(points, i, end)
         if _sure(answers[0]):
             return (moment, own, list(left), i), points, answers
     return None
@@ -180,7 +205,7 @@ def _fed_otherwise(moment: Moment, own: Own, then: Own, i: int, text: str) -> Fi
 def _follows(moment: Moment, found: Sequence[Finding], i: int) -> bool:
     """Where a block computes something else, what flows back through it is something else too."""
     kind = moment.plan.compared[i].kind
-    return kind.endswith("gradient") and any(f.where.startswith("forward:") and f.id for f in found)
+    return kind.endswith("gradient") and any(f.where.startswith("forward:") for f in found)
 
 
 def _settled(moment: Moment, i: int) -> set[int]:
@@ -197,7 +222,7 @@ def _settled(moment: Moment, i: int) -> set[int]:
     return {i}
 
 
-def _answered(points: Sequence[Point], i: int) -> tuple[list[Finding], tuple[str, ...]]:
+def _answered(points: Sequence[Point], i: int, end: float) -> tuple[list[Finding], tuple[str, ...]]:
     """What the first question says whose answer is proven, else the first that has one, and the blocks that it is
     about; nothing where none has."""
     found: list[Finding] = []
@@ -205,7 +230,7 @@ def _answered(points: Sequence[Point], i: int) -> tuple[list[Finding], tuple[str
     first = points[0]
     elsewhere = [{question.of: question for question in _asked(point, i)} for point in points[1:]]
     for question in _asked(first, i):
-        answer = solved(joined([question, *(of[question.of] for of in elsewhere if question.of in of)]))
+        answer = solved(joined([question, *(of[question.of] for of in elsewhere if question.of in of)]), end)
         if answer and sum(not edit.field for edit in answer.edits) <= PARTS:
             places = place_of(first.moment.plan, i, 0), place_of(first.moment.plan, i, 1)
             about = question.of[0] if first.moment.plan.compared[i].kind == "activation" and question.of else ()
@@ -306,14 +331,14 @@ def _asked(point: Point, i: int) -> Iterator[Question]:
         yield asked
 
 
-def _unknown(moment: Moment, i: int) -> Finding:
+def _unknown(moment: Moment, i: int, why: str = "no edit of what is known here explains it") -> Finding:
     return Finding(
         id="",
         where=place_of(moment.plan, i, 0),
         candidate_where=place_of(moment.plan, i, 1),
         step=moment.step,
         status="unknown",
-        edit=f"{moment.plan.compared[i].name} differs by itself; no edit of what is known here explains it",
+        edit=f"{moment.plan.compared[i].name} differs by itself; {why}",
     )
 
 

@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -30,7 +30,7 @@ UNFIT = (ArithmeticError, LookupError, TypeError, ValueError, StopIteration)
 """What the reference may raise where parts do not fit the arrays that they are tried on."""
 
 PATIENCE = 5.0
-"""Seconds after which two edits at once are no longer looked for."""
+"""Seconds after which two edits at once are no longer looked for, for one question."""
 
 TOGETHER = 3
 """Fields edited at once, at most."""
@@ -128,19 +128,23 @@ def smallest(puzzle: Puzzle, parts: Parts, edits: Sequence[Edit]) -> list[tuple[
     return []
 
 
-def searched(puzzle: Puzzle, parts: Parts, alternatives: Alternatives) -> list[tuple[Edit, ...]]:
+def searched(puzzle: Puzzle, parts: Parts, alternatives: Alternatives, end: float = math.inf) -> list[tuple[Edit, ...]]:
     """The smallest sets of edits that fit, where nothing is known of the other side: each choice is tried, each number
-    solved for; then, for a while, two numbers at once, or a choice and a number."""
+    solved for; then, for a while, two numbers at once, or a choice and a number. end: when to stop, by
+    `time.monotonic`."""
     choices = [*_choices(parts), *_replacements(parts, alternatives)]
-    end = time.monotonic() + PATIENCE
-    fits: list[tuple[Edit, ...]] = [(edit,) for edit in choices if apart(puzzle, edited(parts, (edit,))) <= 1]
-    fits += [(edit,) for edit in _solved(puzzle, parts)]
+    singles = ((edit,) if apart(puzzle, edited(parts, (edit,))) <= 1 else () for edit in choices)
+    fits = _until(end, itertools.chain(singles, _solved(puzzle, parts)))
     if fits:
         return fits
     pairs = (_fit(puzzle, parts, pair) for pair in itertools.combinations(_acting(puzzle, parts), 2))
     beside = (found for choice in choices for found in _beside(puzzle, parts, choice))
-    more = itertools.takewhile(lambda _: time.monotonic() < end, itertools.chain(pairs, beside))
-    return [found for found in more if found]
+    return _until(min(end, time.monotonic() + PATIENCE), itertools.chain(pairs, beside))
+
+
+def _until(end: float, tried: Iterable[tuple[Edit, ...]]) -> list[tuple[Edit, ...]]:
+    """What fits of what was tried before the end."""
+    return [found for found in itertools.takewhile(lambda _: time.monotonic() < end, tried) if found]
 
 
 def _beside(puzzle: Puzzle, parts: Parts, choice: Edit) -> Iterator[tuple[Edit, ...]]:
@@ -234,12 +238,11 @@ def _others(hint: Any, value: Any) -> list[Any]:
     return [name for name in named if name not in (value, NATIVE)]
 
 
-def _solved(puzzle: Puzzle, parts: Parts) -> Iterator[Edit]:
-    """Every number of the parts, by itself, as it would have to be."""
+def _solved(puzzle: Puzzle, parts: Parts) -> Iterator[tuple[Edit, ...]]:
+    """Every number of the parts, by itself, as it would have to be; () where it does not fit."""
     for edit in _numbers(parts):
         found = _number(puzzle, parts, edit)
-        if found is not None and found != edit.before:
-            yield dataclasses.replace(edit, after=found)
+        yield () if found is None or found == edit.before else (dataclasses.replace(edit, after=found),)
 
 
 def _numbers(parts: Parts) -> Iterator[Edit]:

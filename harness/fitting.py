@@ -37,7 +37,8 @@ def fitted(compute: Compute, wanted: Sequence[np.ndarray], start: Sequence[float
     # MINPACK's Levenberg-Marquardt: a residual that can vanish is met to the last digits
     options = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": EVALUATIONS}
     try:
-        found = least_squares(miss, start, method="lm", x_scale="jac", **options).x
+        with np.errstate(all="ignore"):
+            found = least_squares(miss, start, method="lm", x_scale="jac", **options).x
     except (ValueError, IndexError, np.linalg.LinAlgError):  # NaN at the start, too few elements, another shape
         return []
     return [tuple(float(f"{number:.{digits}g}") for number in found) for digits in range(1, DIGITS + 1)]

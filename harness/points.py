@@ -68,12 +68,13 @@ def without(moment: Moment, own: Own, new: Sequence[int], i: int) -> tuple[Momen
 
 
 def is_certain(moment: Moment, pair: Aligned) -> bool:
-    """The two sides of a pair agree where they are fed alike, or are layers that hold the same parameters."""
+    """The two sides of a pair agree where they are fed alike, or are layers that hold the same values."""
     layers = [{p.name: p.layer for p in side.watched["float64"].parameters} for side in moment.sides]
     names = [name.removesuffix("/linear").partition("#")[0] for name in (pair.reference, pair.candidate)]
     return pair.by == "value" or any(
         [layers[0][link.reference.parameter], layers[1][link.candidate.parameter]] == names
         for link in moment.plan.pairing.links
+        if link.expected
     )
 
 

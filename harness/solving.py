@@ -76,8 +76,8 @@ def joined(questions: Sequence[Question]) -> Question:
     )
 
 
-def solved(question: Question) -> Solved | None:
-    """The smallest edits that prove why the two sides differ; None where none do.
+def solved(question: Question, end: float = math.inf) -> Solved | None:
+    """The smallest edits that prove why the two sides differ; None where none do. end: of a search, as in `searched`.
 
     A side's parts are believed only where the reference reproduces that side's own values. Where the sides agree, there
     is nothing to explain.
@@ -97,10 +97,10 @@ def solved(question: Question) -> Solved | None:
     if not question.searching:
         return None
     if reference:
-        fits = searched(_puzzle(question, 1), reference, question.alternatives)
+        fits = searched(_puzzle(question, 1), reference, question.alternatives, end)
         return replace(_answer(question, reference, fits), fitted=_fitted(question, fits[0])) if fits else None
     if candidate:
-        fits = searched(_puzzle(question, 0), candidate, question.alternatives)
+        fits = searched(_puzzle(question, 0), candidate, question.alternatives, end)
         if fits:
             turned = _turned(question, candidate, fits[0], fits[1:])
             return replace(turned, fitted=_fitted(question, fits[0]))
@@ -149,11 +149,16 @@ def _told(
         parts=parts,
         edits=edits,
         others=tuple(others),
-        before=_gap(*values),
-        after=_gap(made, values[side]),
+        before=_gap(*(_told_of(question, of) for of in values)),
+        after=_gap(_told_of(question, made), _told_of(question, values[side])),
         before32=_gap(*rounded) if told else math.nan,
         after32=_gap(made[:told], rounded[side]) if told else math.nan,
     )
+
+
+def _told_of(question: Question, arrays: Values) -> Values:
+    """The arrays in which the two sides should agree."""
+    return [array for array, limit in zip(arrays, question.enough, strict=True) if limit < math.inf]
 
 
 def _gap(one: Values, other: Values) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +14,7 @@ import frameworks as registry
 from harness.comparing import EPS64, Measures
 from harness.comparison import Comparison, Divergence
 from harness.cost import Cost
-from harness.diagnosing import findings, of_another_form, with_random_layer
+from harness.diagnosing import SEARCH, findings, of_another_form, with_random_layer
 from harness.diverging import divergence, explained, worse
 from harness.elsewhere import Moment
 from harness.finding import Finding
@@ -56,6 +57,7 @@ class Tracking:
     largest: float = 0.0
     coarse: int | None = None
     random: str = ""
+    searched: float = 0.0
     cost: Cost = field(default_factory=Cost)
 
     def to_the_end(self, steps: int) -> Comparison:
@@ -217,7 +219,9 @@ class Tracking:
             if differences and not self.own and plan.compared[first].kind in ("activation", "loss"):
                 differences[0], proof = explained(differences[0], moment, own, first)
             said = {(cause.id, cause.edit) for cause in self.causes}
-            causes = findings(moment, own, new, proof)
+            began = time.monotonic()
+            causes = findings(moment, own, new, proof, began + SEARCH - self.searched)
+            self.searched += time.monotonic() - began
             if self.random:
                 causes = with_random_layer(causes, self.random)
             self.causes += [cause for cause in causes if (cause.id, cause.edit) not in said]

@@ -170,6 +170,19 @@ def test_untransferred_layers_of_one_size_are_paired_by_equal_names() -> None:
     assert found == {(f"encoder.{n}.{role}", f"{n}.{role}") for n in ("mean", "spread") for role in ("kernel", "bias")}
 
 
+def test_a_last_norm_without_a_number_is_not_the_first() -> None:
+    fresh = {"gamma": np.ones(8, np.float32), "beta": np.zeros(8, np.float32)}
+    names = ("norm1", "norm2", "norm"), ("layer_norm", "layer_norm_1", "layer_norm_2")
+    models = [
+        built(framework, *((name, "LayerNorm", fresh) for name in of))
+        for framework, of in zip(("pytorch", "keras"), names, strict=True)
+    ]
+    expected = [(f"{a}.{role}", f"{b}.{role}") for a, b in zip(*names, strict=True) for role in ("gamma", "beta")]
+    there = [(link.reference.parameter, link.candidate.parameter) for link in pair(models[0], models[1]).links]
+    back = [(link.candidate.parameter, link.reference.parameter) for link in pair(models[1], models[0]).links]
+    assert there == back == expected
+
+
 def test_near_values_are_called_near() -> None:
     own, theirs = dense_pair(4, 5)
     theirs["kernel"] = theirs["kernel"] + np.float32(1e-4)
