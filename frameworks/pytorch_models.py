@@ -20,7 +20,7 @@ from frameworks.pytorch_describing import describe, named
 from frameworks.pytorch_lending import Lending
 from frameworks.pytorch_losses import evaluate, single
 from frameworks.pytorch_objectives import read_recipe_loss
-from frameworks.pytorch_recording import Recording, runs_whole
+from frameworks.pytorch_recording import Recording
 from frameworks.pytorch_rules import read_rule
 from frameworks.pytorch_tensors import array, like
 from frameworks.pytorch_updating import Rates, counts, load_slots, moved, slots
@@ -248,7 +248,7 @@ class Watch:
         inputs = self._tensors(batch.inputs)
         with recording.forward(inputs), naming(lambda: f"the torch model at {recording.place()}", inputs):
             output = self.model(*inputs)
-        if runs_whole(self.model):
+        if recording.is_whole:
             recording.whole(output)
         return output
 

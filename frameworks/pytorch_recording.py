@@ -69,7 +69,10 @@ class Replaced(torch.autograd.Function):
 
 
 class Recording(TorchFunctionMode):
-    """One step's recording: what runs in the model within `forward`, and what flows back within `backward`."""
+    """One step's recording: what runs in the model within `forward`, and what flows back within `backward`.
+
+    is_whole: the model is compiled or scripted, in whole or in part, and only its outputs can be seen.
+    """
 
     def __init__(
         self, model: nn.Module, forced: Forced, loss_scale: float = 1.0, observe: Observe | None = None
@@ -84,7 +87,8 @@ class Recording(TorchFunctionMode):
         self._known: dict[tuple[Any, ...], Entry | None] = {}
         self._given: dict[int, Tensor] = {}
         self._calls: Counter[str] = Counter()
-        self._paths = {path for path, _ in model.named_modules()}
+        self._modules = dict(model.named_modules())
+        self.is_whole = any(map(_runs_whole, self._modules.values()))
         self._taken: set[str] = set()
         self._recording = self._in_backward = False
 
@@ -96,8 +100,8 @@ class Recording(TorchFunctionMode):
         held = [tensor for tensor in (*self.model.parameters(), *self.model.buffers()) if not tensor.is_sparse]
         self._known |= {key(tensor): None for tensor in (*inputs, *held)}
         self._given = {tensor.untyped_storage().data_ptr(): tensor for tensor in held}
-        whole = runs_whole(self.model)
-        frames = [] if whole else [_frame(self.model, path, module) for path, module in self.model.named_modules()]
+        modules = {} if self.is_whole else self._modules
+        frames = [_frame(self.model, path, module) for path, module in modules.items()]
         handles = [
             handle
             for frame in frames
@@ -108,7 +112,7 @@ class Recording(TorchFunctionMode):
         ]
         self._recording = True
         try:
-            if whole:  # a compiler would trace the mode
+            if self.is_whole:  # a compiler would trace the mode
                 yield
             else:
                 with self:
@@ -223,7 +227,7 @@ class Recording(TorchFunctionMode):
             return result
         if frame.module is not self.model:
             base = f"{frame.path}/{base}"
-        elif base in self._paths:  # the name belongs to that module's output
+        elif base in self._modules:  # the name belongs to that module's output
             base += "()"
         with self._paused():
             if func is Tensor.__setitem__:
@@ -323,13 +327,12 @@ class Recording(TorchFunctionMode):
         return mapped(value, changed)
 
 
-def runs_whole(model: nn.Module) -> bool:
-    """Compiled or scripted, in whole or in part: only its outputs can be seen."""
-    return any(
+def _runs_whole(module: nn.Module) -> bool:
+    """Compiled or scripted."""
+    return (
         isinstance(module, torch.jit.ScriptModule)
         or type(module).__name__ == "OptimizedModule"  # importing torch._dynamo to ask costs a second
         or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
     )
 
 

@@ -35,7 +35,7 @@ Parts = tuple[np.ndarray, ...]
 """A tensor, or two whose difference it is, so that a large one is never held."""
 
 Largest = Callable[[np.ndarray], np.ndarray]
-"""The largest entry of each quantity, (steps, quantities)."""
+"""The largest magnitude of each quantity's entries, (steps, quantities); NaN wins."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,12 +119,15 @@ def compare_tensors(tensors: Iterable[Sequence[Parts]]) -> Iterator[dict[str, np
 
 def compare_tensor(tensor: Sequence[Parts]) -> dict[str, np.ndarray]:
     """One of `compare_tensors`, cut into blocks that fit a cache in any order of memory."""
+    numbers = BLOCK_NUMBERS // max(map(len, tensor))
     if all(array.flags.c_contiguous for parts in tensor for array in parts):
         tensor = [tuple(array.reshape(-1) for array in parts) for parts in tensor]
+    else:
+        numbers //= 2  # the copies of what lies the other way round need room too
     jumps = np.min([np.abs(array.strides) // array.itemsize for parts in tensor for array in parts], axis=0)
     blocks = [
         _measured(_largest_of_all, *(whole(tuple(_compact(array[block]) for array in parts)) for parts in tensor))
-        for block in _blocks(tensor[0][0].shape, jumps.tolist())
+        for block in _blocks(tensor[0][0].shape, jumps.tolist(), numbers)
     ]
     largest = {name: np.max([block[name] for block in blocks], axis=0) for name in blocks[0]}
     return {**largest, "same": np.min([block["same"] for block in blocks], axis=0)}
@@ -133,7 +136,7 @@ def compare_tensor(tensor: Sequence[Parts]) -> dict[str, np.ndarray]:
 def _compare_row(fours: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
     starts = np.cumsum([0, *(four[0].size for four in fours[:-1])])
     rows = [np.concatenate([four[i].ravel() for four in fours])[None] for i in range(4)]
-    return _measured(partial(np.maximum.reduceat, indices=starts, axis=1), *rows)
+    return _measured(partial(_largest_from, starts), *rows)
 
 
 def whole(parts: Parts) -> np.ndarray:
@@ -145,15 +148,16 @@ def _compact(array: np.ndarray) -> np.ndarray:
     return array if array.flags.forc else array.copy(order="K")
 
 
-def _blocks(shape: tuple[int, ...], jumps: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Cuts of a tensor along the axes whose neighbours are far apart in memory; jumps: how far, by axis."""
-    if math.prod(shape) <= BLOCK_NUMBERS:
+def _blocks(shape: tuple[int, ...], jumps: Sequence[int], numbers: int) -> Iterator[tuple[slice, ...]]:
+    """Cuts of a tensor along the axes whose neighbours are far apart in memory; jumps: how far, by axis. numbers: of
+    a cut at most."""
+    if math.prod(shape) <= numbers:
         yield tuple(slice(0, length) for length in shape)
         return
     axis = max((i for i, length in enumerate(shape) if length > 1), key=lambda i: (jumps[i], shape[i]))
     half = shape[axis] // 2
     for start, length in ((0, half), (half, shape[axis] - half)):
-        for block in _blocks((*shape[:axis], length, *shape[axis + 1 :]), jumps):
+        for block in _blocks((*shape[:axis], length, *shape[axis + 1 :]), jumps, numbers):
             yield (*block[:axis], slice(block[axis].start + start, block[axis].stop + start), *block[axis + 1 :])
 
 
@@ -179,7 +183,7 @@ def _measured(
     candidate64: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """All of a `Measures` but its grain."""
-    size_reference, size_candidate = (largest(np.abs(values)) for values in (reference64, candidate64))
+    size_reference, size_candidate = largest(reference64), largest(candidate64)
     void = np.zeros(size_reference.shape, bool)
     if not np.isfinite(size_reference + size_candidate).all():
         void = _void(largest, reference64, candidate64)
@@ -220,7 +224,7 @@ def _difference(largest_of: Largest, one: np.ndarray, other: np.ndarray) -> np.n
         else:
             gap = one.astype(np.result_type(one, other))  # half the time of subtracting mixed precisions
             gap -= other
-    largest = largest_of(np.abs(gap, out=gap))
+    largest = largest_of(gap)
     if np.isnan(largest).any():  # equal infinities (masks) are no difference
         gap[(one == other) | _nothing_to_say(one, other)] = 0.0
         largest = largest_of(gap)
@@ -229,7 +233,7 @@ def _difference(largest_of: Largest, one: np.ndarray, other: np.ndarray) -> np.n
 
 def _void(largest: Largest, reference64: np.ndarray, candidate64: np.ndarray) -> np.ndarray:
     overflown = (reference64 == np.inf) & (candidate64 == np.inf)
-    return largest(overflown | _nothing_to_say(reference64, candidate64)) > 0
+    return largest((overflown | _nothing_to_say(reference64, candidate64)).astype(np.float64)) > 0
 
 
 def _nothing_to_say(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -239,21 +243,24 @@ def _nothing_to_say(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _finite(largest: Largest, values: np.ndarray) -> np.ndarray:
     """Largest finite entry of each quantity: beside an infinity, which may be a mask, the others still count."""
-    return largest(np.where(np.isfinite(values), np.abs(values), 0.0))
+    return largest(np.where(np.isfinite(values), values, 0.0))
 
 
-def _largest(layout: Layout, magnitudes: np.ndarray) -> np.ndarray:
-    """Largest entry of each quantity; NaN wins."""
+def _largest(layout: Layout, values: np.ndarray) -> np.ndarray:
     starts = np.array([quantity.start for quantity in layout.quantities])
     storage = np.argsort(starts)
-    largest = np.empty((len(magnitudes), len(starts)))
-    largest[:, storage] = np.maximum.reduceat(magnitudes, starts[storage], axis=1)
+    largest = np.empty((len(values), len(starts)))
+    largest[:, storage] = _largest_from(starts[storage], values)
     return largest
 
 
-def _largest_of_all(magnitudes: np.ndarray) -> np.ndarray:
+def _largest_from(starts: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.maximum.reduceat(np.abs(values), starts, axis=1)
+
+
+def _largest_of_all(values: np.ndarray) -> np.ndarray:
     """Of one tensor, as a row and column of `Measures`."""
-    return np.array([[magnitudes.max(initial=0)]], np.float64)
+    return np.array([[np.maximum(values.max(initial=0), -values.min(initial=0))]], np.float64)
 
 
 def _grain(layout: Layout, size: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,9 @@ from harness.owning import SILENT, Own, own_errors, persisting
 from harness.planning import left_out, pair_sides, plan_of_step, plan_sides, same_start
 from harness.stability import restless, unstable
 
+Columns = Mapping[str, Any]
+"""Columns of the tidy frame for one step: lists and arrays of one length."""
+
 
 @dataclass(slots=True)
 class Tracking:
@@ -46,7 +50,7 @@ class Tracking:
     sides: tuple[Follower, Follower]
     parameter_map: Mapping[str, Any] | None
     inference: bool
-    rows: list[pd.DataFrame] = field(default_factory=list)
+    rows: list[Columns] = field(default_factory=list)
     own: list[Divergence] = field(default_factory=list)
     causes: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -92,12 +96,12 @@ class Tracking:
             elif not (self.own or self.lost) and disproportionate(judgement.measures).any():
                 with aside(self.sides, states):
                     self._weigh(moment, judgement)
-            self.rows.append(frame_of_step(step, [q.candidate for q in plan.compared], judgement))
+            self.rows.append(rows_of_step(step, [q.candidate for q in plan.compared], judgement))
             if self.apart_by_rounding:
                 states[1] = mapped(plan.pairing, states[0], states[1])
                 self.sides[1].load(states[1])
                 self.apart_by_rounding = False
-        frame = pd.concat(self.rows, ignore_index=True)
+        frame = frame_of(self.rows)
         judged = frame[~frame["kind"].isin(["slot"])]
         verdict = max(set(judged["verdict"]), key=VERDICTS.index)
         because = sorted(set(judged["because"][judged["verdict"] == verdict]) - {""})
@@ -284,30 +288,37 @@ def _of_outputs(plan: Plan, values: np.ndarray) -> float:
     return float(values[0, max(i for i, quantity in enumerate(plan.compared) if quantity.kind == "activation")])
 
 
-def frame_of_step(step: int, candidate_names: Sequence[str], judgement: Judgement) -> pd.DataFrame:
-    """A step's rows of the tidy frame."""
+def frame_of(steps: Sequence[Columns]) -> pd.DataFrame:
+    """The tidy frame of all steps: built once, since pandas takes longer for a step's frame than a step may take."""
+    return pd.DataFrame({name: _joined([step[name] for step in steps]) for name in steps[0]})
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else [*itertools.chain.from_iterable(parts)]
+
+
+def rows_of_step(step: int, candidate_names: Sequence[str], judgement: Judgement) -> Columns:
+    """A step's rows of the tidy frame, column by column."""
     m, quantities = judgement.measures, judgement.measures.layout.quantities
     size = np.where(m.size > 0, m.size, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         digits = np.clip(-np.log10(m.d32 / size), 0, None)
-    return pd.DataFrame(
-        {
-            "step": step,
-            "kind": [q.kind for q in quantities],
-            "name": [q.name for q in quantities],
-            "candidate_name": list(candidate_names),
-            "shape": ["x".join(map(str, q.shape)) for q in quantities],
-            "reference": m.size_reference[0],
-            "candidate": m.size_candidate[0],
-            "d32": m.d32[0],
-            "d64": m.d64[0],
-            "noise_reference": m.noise_reference[0],
-            "noise_candidate": m.noise_candidate[0],
-            "budget": m.budget[0],
-            "ratio": m.ratio[0],
-            "ulp": m.d64[0] / (EPS64 * size[0]),
-            "digits": digits[0],
-            "verdict": [VERDICTS[v] for v in judgement.verdict[0]],
-            "because": [BECAUSE[b] for b in judgement.because[0]],
-        }
-    )
+    return {
+        "step": [step] * len(quantities),
+        "kind": [q.kind for q in quantities],
+        "name": [q.name for q in quantities],
+        "candidate_name": list(candidate_names),
+        "shape": ["x".join(map(str, q.shape)) for q in quantities],
+        "reference": m.size_reference[0],
+        "candidate": m.size_candidate[0],
+        "d32": m.d32[0],
+        "d64": m.d64[0],
+        "noise_reference": m.noise_reference[0],
+        "noise_candidate": m.noise_candidate[0],
+        "budget": m.budget[0],
+        "ratio": m.ratio[0],
+        "ulp": m.d64[0] / (EPS64 * size[0]),
+        "digits": digits[0],
+        "verdict": [VERDICTS[v] for v in judgement.verdict[0]],
+        "because": [BECAUSE[b] for b in judgement.because[0]],
+    }

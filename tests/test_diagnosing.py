@@ -179,3 +179,28 @@ def test_a_clean_port_has_no_cause() -> None:
 @pytest.mark.parametrize("word", ["proven", "layernorm-eps", "layers.LayerNormalization(epsilon=1e-05)"])
 def test_the_answer_says_it(word: str) -> None:
     assert word in str(port(nn.LayerNorm(8), keras.layers.LayerNormalization(epsilon=1e-3)))
+
+
+class Shortcut(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x) + x
+
+
+class StoppedShortcut(keras.layers.Layer):
+    def call(self, x: Any) -> Any:
+        return keras.ops.tanh(x) + keras.ops.stop_gradient(x)
+
+
+@pytest.mark.parametrize(
+    ("middle", "keras_middle", "wanted"),
+    [
+        (nn.BatchNorm1d(8, eps=1e-3), keras.layers.BatchNormalization(), {"batchnorm-momentum"}),
+        (Shortcut(), StoppedShortcut(), {"detached-branch"}),
+    ],
+)
+def test_a_proof_has_both_precisions(middle: nn.Module, keras_middle: Any, wanted: set[str]) -> None:
+    proven = {cause.id: cause for cause in port(middle, keras_middle).causes if cause.status == "proven"}
+    assert wanted <= set(proven)
+    for cause in proven.values():
+        assert cause.after32 < 1e-4 * cause.before32
+        assert cause.after64 < 1e-9 * cause.before64

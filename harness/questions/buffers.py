@@ -41,11 +41,12 @@ def question(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> Qu
         mean, variance = known.parameters[0][-2:]
         return [moved(parts[0], known.inputs[0], mean, variance, batches, mask)[which]]
 
-    values = shown(moment.plan.compared[i], moment.reference, alone)
+    values, rounded = (shown(moment.plan.compared[i], moment.reference, alone, p) for p in ("float64", "float32"))
     parts = [() if call is None else (call.ops[0],) for call in found]
     return Question(
         parts=(parts[0], parts[1]),
         values=([values[0].ravel()], [values[1].ravel()]),
+        values32=([rounded[0].ravel()], [rounded[1].ravel()]),
         compute=compute,
         enough=[K * own.measures.budget[0, i]],
     )

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from harness.case import PRECISIONS, Precision
 from harness.editing import Parts
 from harness.elsewhere import Moment
 from harness.following import Compared, Taken, shown
@@ -22,7 +23,10 @@ from harness.questions.chains import Backward, Chain, beside, chains, run, run_b
 from harness.questions.scopes import is_frozen
 from harness.solving import Question
 
-Found = tuple[Sequence["Branch"], np.ndarray, Sequence[np.ndarray]]
+Values = Mapping[Precision, Sequence[np.ndarray]]
+"""What both sides have of a gradient, in either precision."""
+
+Found = tuple[Sequence["Branch"], np.ndarray, Values]
 """The ways back to a gradient, an array like it, and both sides' values of it; canonical."""
 
 
@@ -32,7 +36,7 @@ class Seen:
 
     name: str
     partners: Mapping[str, str]
-    values: tuple[np.ndarray, np.ndarray]
+    values: Values
     cotangents: Mapping[str, np.ndarray]
 
 
@@ -87,22 +91,25 @@ def _limit(moment: Moment, own: Own, side: int, name: str) -> float | None:
 
 
 def _seen(moment: Moment, alone: Taken, quantity: Compared, side: int) -> Seen | None:
-    record, theirs = moment.reference.records["float64"], alone.records["float64"]
-    forced = forced_by(moment.plan, moment.reference, moment.candidate)["float64"]
+    record, theirs = moment.reference.records["float64"], alone.records
+    forced = forced_by(moment.plan, moment.reference, moment.candidate)
     partners = {pair.reference: pair.candidate for pair in moment.plan.alignment}
     link = quantity.link
     name = quantity.reference if link is None else link.reference.parameter
     if side == 0:
-        values = shown(quantity, moment.reference, alone)
-        return Seen(name=name, partners=partners, values=values, cotangents=record.cotangents)
+        shows: Values = {p: shown(quantity, moment.reference, alone, p) for p in PRECISIONS}
+        return Seen(name=name, partners=partners, values=shows, cotangents=record.cotangents)
     name = quantity.candidate if link is None else link.candidate.parameter
-    meant = (forced.cotangents if link is None else forced.gradients).get(name)
-    own = (theirs.cotangents if link is None else theirs.gradients).get(name)
-    if meant is None or own is None:
-        return None
+    both: dict[Precision, tuple[np.ndarray, np.ndarray]] = {}
+    for p in PRECISIONS:
+        meant = (forced[p].cotangents if link is None else forced[p].gradients).get(name)
+        own = (theirs[p].cotangents if link is None else theirs[p].gradients).get(name)
+        if meant is None or own is None:
+            return None
+        both[p] = meant, own
     back = {candidate: reference for reference, candidate in partners.items()}
-    cotangents = {**theirs.cotangents, **forced.cotangents}
-    return Seen(name=name, partners=back, values=(meant, own), cotangents=cotangents)
+    cotangents = {**theirs["float64"].cotangents, **forced["float64"].cotangents}
+    return Seen(name=name, partners=back, values=both, cotangents=cotangents)
 
 
 def _of_parameter(moment: Moment, i: int, calls: Calls, side: int, seen: Seen) -> Found | None:
@@ -131,7 +138,7 @@ def _of_parameter(moment: Moment, i: int, calls: Calls, side: int, seen: Seen) -
         branches.append(Branch(chain=chain, cotangent=cotangent, read=read, may_stop=stops))
     if not branches or axes is None:
         return None
-    return branches, held, [value.transpose(axes) for value in seen.values]
+    return branches, held, {p: [value.transpose(axes) for value in pair] for p, pair in seen.values.items()}
 
 
 def _of_held(op: int, index: int, found: Backward) -> np.ndarray | None:
@@ -158,7 +165,9 @@ def _of_activation(moment: Moment, i: int, calls: Calls, side: int, seen: Seen) 
         cotangent = chain.canonical(seen.cotangents[name])
         stops = name in seen.partners  # a reader that the other side lacks altogether is no stopped one
         branches.append(Branch(chain=chain, cotangent=cotangent, read=read, may_stop=stops))
-    return (branches, own.output, [own.canonical(value) for value in seen.values]) if branches else None
+    if not branches:
+        return None
+    return branches, own.output, {p: [own.canonical(value) for value in pair] for p, pair in seen.values.items()}
 
 
 def _of_inputs(places: Sequence[int], found: Backward) -> np.ndarray | None:
@@ -167,11 +176,12 @@ def _of_inputs(places: Sequence[int], found: Backward) -> np.ndarray | None:
 
 
 def _of_both(
-    branch: Branch, other: Chain, side: int, like: np.ndarray, values: Sequence[np.ndarray], enough: Sequence[float]
+    branch: Branch, other: Chain, side: int, like: np.ndarray, values: Values, enough: Sequence[float]
 ) -> Question:
     """What either side's chain makes of a cotangent."""
     chain = branch.chain
     parts = beside(chain, other)
+    (mine, theirs), (mine32, theirs32) = values["float64"], values["float32"]
     held = held_by(chain, other, parts)
 
     def compute(ops: Parts) -> list[np.ndarray]:
@@ -180,7 +190,8 @@ def _of_both(
 
     return Question(
         parts=parts if side == 0 else (parts[1], parts[0]),
-        values=([values[0], chain.output], [values[1], chain.output]),
+        values=([mine, chain.output], [theirs, chain.output]),
+        values32=([mine32], [theirs32]),
         compute=compute,
         enough=enough,
         searching=False,
@@ -189,13 +200,14 @@ def _of_both(
 
 
 def _of_one(
-    branches: Sequence[Branch], side: int, like: np.ndarray, values: Sequence[np.ndarray], enough: Sequence[float]
+    branches: Sequence[Branch], side: int, like: np.ndarray, values: Values, enough: Sequence[float]
 ) -> Question:
     """What a side's chains make of their cotangents, together; before each is the place where nothing may flow back."""
     lengths = [1 + len(branch.chain.ops) for branch in branches]
     ends = np.cumsum(lengths).tolist()
     parts = tuple(op for branch in branches for op in (None, *branch.chain.ops))
     outputs = [branch.chain.output for branch in branches]
+    (mine, theirs), (mine32, theirs32) = values["float64"], values["float32"]
 
     def compute(ops: Parts) -> list[np.ndarray]:
         total, made = np.zeros_like(like), []
@@ -209,7 +221,8 @@ def _of_one(
 
     return Question(
         parts=(parts, ()) if side == 0 else ((), parts),
-        values=([values[0], *outputs], [values[1], *outputs]),
+        values=([mine, *outputs], [theirs, *outputs]),
+        values32=([mine32], [theirs32]),
         compute=compute,
         enough=enough,
         alternatives={

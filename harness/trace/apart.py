@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from harness.case import HarnessError
 from harness.explaining import CERTAIN
@@ -34,7 +33,7 @@ from harness.trace.difference import Difference, versions_between
 from harness.trace.reading import Trace
 from harness.trace.steps import Shown, by_name, by_plan
 from harness.trace.versus import job_of
-from harness.tracking import frame_of_step
+from harness.tracking import Columns, frame_of, rows_of_step
 
 NEW = 0.1
 """Rounding decides a kink anew in each precision: the two gaps then are apart by more than this, of the larger."""
@@ -61,7 +60,7 @@ def compare_records(reference: Trace, candidate: Trace) -> Difference:
     found = Verdicts()
     for shown in steps:
         found.observe(shown)
-    frame: Any = pd.concat(found.rows, ignore_index=True)
+    frame: Any = frame_of(found.rows)
     judged = frame[(frame["kind"] != "slot") & (frame["because"] != "missing")]
     verdict = max(set(judged["verdict"]), key=VERDICTS.index)
     names = [one.name, other.name]
@@ -84,7 +83,7 @@ def compare_records(reference: Trace, candidate: Trace) -> Difference:
 class Verdicts:
     """What has been found so far."""
 
-    rows: list[pd.DataFrame] = field(default_factory=list)
+    rows: list[Columns] = field(default_factory=list)
     first: dict[str, Any] | None = None
     lost: str = ""
     largest: float = 0.0
@@ -112,7 +111,7 @@ class Verdicts:
                 self.notes.append("what differs behind the first divergence may follow from it: undecided")
             else:
                 self.notes.append(f"{_name(of, at)} at step {of.step}: apart, but a record alone does not tell why")
-        self.rows.append(frame_of_step(of.step, of.candidate_names, judgement))
+        self.rows.append(rows_of_step(of.step, of.candidate_names, judgement))
 
     def _sure(self, of: Shown, at: int, kinds: np.ndarray) -> bool:
         """Whether an alarm can be nothing but a difference."""
