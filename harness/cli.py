@@ -16,7 +16,7 @@ import click
 from harness.cli_causes import causes, why
 from harness.cli_gradients import check
 from harness.cli_traces import baseline, diff, record
-from harness.commanding import chosen_frameworks, import_quietly, loaded, reported_errors, stderr_console
+from harness.commanding import check_page, chosen_frameworks, import_quietly, loaded, reported_errors, stderr_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -183,8 +183,7 @@ def compare(
     from harness.case import HarnessError
 
     with reported_errors():
-        if page and not page.parent.is_dir():
-            raise HarnessError(f"--html {page}: there is no directory {page.parent}")
+        check_page(page)
         place = data or f"{reference.partition(':')[0]}:data"
         pair = loaded(place, "give --data MODULE:NAME")
         if not (isinstance(pair, tuple | list) and len(pair) == 2):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commanding import chosen_frameworks, import_quietly, loaded, reported_errors
+from harness.commanding import check_page, chosen_frameworks, import_quietly, loaded, reported_errors
 
 if TYPE_CHECKING:
     from harness.trace import Run, Trace
@@ -71,15 +71,25 @@ def record(
 @click.option("--steps", type=click.IntRange(min=0), help="As for record.")
 @click.option("--data", metavar="MODULE:NAME", help="(x, y) of a model; `data` beside it by default.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Of a model; as the trace has it by default.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write one self-contained page.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder to write: frames, header and page.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON on stdout.")
 def diff(
-    reference: str, candidate: str, steps: int | None, data: str | None, batch_size: int | None, as_json: bool
+    reference: str,
+    candidate: str,
+    steps: int | None,
+    data: str | None,
+    batch_size: int | None,
+    page: Path | None,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare any two of: folders of traces, cases (the reference's run), CASE@FRAMEWORK, models as MODULE:NAME.
 
     Exit codes: 0 identical or rounding, 1 different, 2 wrong usage, 3 could not run or nothing could be decided.
     """
     with reported_errors():
+        check_page(page)
         from harness.trace import diff as compared
         from harness.trace import read_trace
 
@@ -93,6 +103,10 @@ def diff(
                 x, y = (own_x, own_y) if x is None else (x, y)
                 sides.append(found)
         result = compared(sides[0], sides[1], x, y, steps=steps, batch_size=batch_size)
+        if page:
+            _ = result.to_html(page)
+        if out:
+            _ = result.save(out)
         click.echo(json.dumps(result.as_json(), indent=1) if as_json else str(result))
         sys.exit(result.exit_code)
 

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,6 +62,14 @@ def import_quietly(names: list[str]) -> None:
             gc.enable()
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def check_page(page: Path | None) -> None:
+    """Refuse a page whose directory is not there, before the work is done."""
+    from harness.case import HarnessError
+
+    if page and not page.parent.is_dir():
+        raise HarnessError(f"--html {page}: there is no directory {page.parent}")
 
 
 def loaded(place: str, hint: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,16 +118,22 @@ def contrast(case: Case, framework: str, against: str, steps: int = STEPS) -> Co
     Raises HarnessError for a case or a framework that cannot be run.
     """
     job = prepare(case, steps, None, None)
-    said: dict[str, Any] = {"case": case.name, "framework": framework, "against": against}
     theirs = resolve(job.case, registry.adapter(against).CONVENTIONS)
     try:
         pair = pair_up(job, framework)
     except CannotExpress as reason:
-        return Contrast(**said, verdict="undecided", reason=str(reason))
+        return Contrast(case=case.name, framework=framework, against=against, verdict="undecided", reason=str(reason))
+    return contrast_run(job, pair, theirs, {*registry.adapter(against).missing(theirs)}, (framework, against))
+
+
+def contrast_run(job: Job, pair: Pair, theirs: Case, missing: Set[str], names: tuple[str, str]) -> Contrast:
+    """Which conventions make the candidate's run, of which the pair's reference speaks the conventions, differ from one
+    in theirs, a resolved case. missing: what the other run does not show. names: of this run and of the other."""
+    framework, against = names
+    said: dict[str, Any] = {"case": job.case.name, "framework": framework, "against": against}
     own, other = _parts(pair.case), _parts(theirs)
-    missing = {*pair.candidate.missing, *registry.adapter(against).missing(theirs)}
-    asked = {q.name for q in job.layout.quantities if q.kind != "slot" and q.name not in missing}
-    watched = list(_straight(pair, job.data))
+    asked = {q.name for q in job.layout.quantities if q.kind != "slot"} - {*pair.candidate.missing, *missing}
+    watched = list(_straight(pair, job.case, job.data))
     run = Run(job=job, case=pair.case, watched=watched, asked=frozenset(asked))
     said |= {"steps": sum(len(of.chunk) for of in watched), "notes": tuple(pair.notes)}
     puzzle = Puzzle(
@@ -135,7 +141,7 @@ def contrast(case: Case, framework: str, against: str, steps: int = STEPS) -> Co
     )
     if run.differs or apart(puzzle, own) > 1:
         reason = (
-            f"{framework} differs from its own conventions too: gradparity run {case.name} --frameworks {framework}"
+            f"{framework} differs from its own conventions too: gradparity run {job.case.name} --frameworks {framework}"
         )
         return Contrast(**said, verdict="different", reason=reason)
     if np.isinf(puzzle.enough).all():
@@ -156,9 +162,9 @@ def contrast(case: Case, framework: str, against: str, steps: int = STEPS) -> Co
 # --- the framework's run ----------------------------------------------------------------------------------------
 
 
-def _straight(pair: Pair, data: Data) -> Iterator[Watched]:
+def _straight(pair: Pair, case: Case, data: Data) -> Iterator[Watched]:
     """Judged steps, up to the one behind which both sides had to start again from one state."""
-    for chunk in chunks(pair.case, data):
+    for chunk in chunks(case, data):
         rest = chunk
         while len(rest):
             watched = settle(pair, rest)
@@ -255,7 +261,7 @@ def _text(edit: Edit, parts: Parts, framework: str, against: str) -> str:
 
 def _written(framework: str, parts: Parts, edits: Sequence[Edit]) -> str:
     """What a user of a framework writes to have these fields of the parts."""
-    if not registry.FRAMEWORKS[framework].models:
+    if framework not in registry.FRAMEWORKS or not registry.FRAMEWORKS[framework].models:
         return ""
     written = registry.models(framework).written
     fields = {edit.position: [one.field for one in edits if one.position == edit.position] for edit in edits}

@@ -61,7 +61,7 @@ def test_json_has_the_documented_fields(trace: Path) -> None:
         *("schema", "reference", "candidate", "verdict", "because", "exit_code", "steps", "quantities", "counts"),
         *("worst_ratio", "changes_from_step", "first_divergence", "causes", "versions", "notes"),
     }
-    assert (answer["schema"], answer["verdict"], answer["exit_code"]) == ("gradparity-diff-1", "identical", 0)
+    assert (answer["schema"], answer["verdict"], answer["exit_code"]) == ("gradparity-diff-2", "identical", 0)
     readme = (ROOT / "README.md").read_text()
     assert all(f"`{name}`" in readme for name in answer)
 

@@ -68,6 +68,7 @@ def _checked(counted: Counted, xs: Arrays, framework: str, others: Others, sweep
         reason=finding.reason if finding else done.undecided,
         where=finding.where if finding else None,
         factor=finding.factor if finding else None,
+        error=done.shown.off if done.shown else float("inf"),
         resolution=resolution(done.comparisons),
         precision=done.precision,
         kinks=done.kinks,

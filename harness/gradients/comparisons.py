@@ -64,6 +64,12 @@ class Comparison:
         return np.divide(bound, size, out=np.where(bound > 0, np.inf, 0.0), where=size > 0)
 
     @property
+    def off(self) -> float:
+        """The largest difference, relative to what such a gradient has along the direction."""
+        gap, size = np.abs(self.found - self.expected), np.maximum(self.scale, np.abs(self.found))
+        return float(np.divide(gap, size, out=np.where(gap > 0, np.inf, 0.0), where=size > 0).max(initial=0.0))
+
+    @property
     def blind(self) -> bool:
         """Whether even a gradient half as large would have gone unseen, and not because it is nil but for rounding."""
         return not self.kinked and bool((self.resolution > 0.1).all())

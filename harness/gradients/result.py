@@ -37,7 +37,8 @@ class GradientCheck:
 
     verdict: pass, fail or inconclusive. A point without derivative is a pass with `kinks` filled, when the gradient is
     right beside it. pattern: what kind of error (a key of `harness.gradients.patterns.PATTERNS`), "" if none fits or
-    none was made. reason: one line. where: the worst place found, where known. factor: of pattern `factor`.
+    none was made. reason: one line. where: the worst place found, where known. factor: of pattern `factor`. error: of
+    the gradient along the direction that showed it, relative; infinite where differences did not show it.
     resolution: the relative size of the smallest error of the whole gradient that would have been seen at the given
     point; precision: in which the function computes. points: how many the sweep could use. Evaluations are calls of
     the function, also those within a vjp: at the given point, at the swept ones, and to find the place and the pattern.
@@ -48,6 +49,7 @@ class GradientCheck:
     reason: str = ""
     where: Where | None = None
     factor: float | None = None
+    error: float = float("inf")
     resolution: float = float("nan")
     precision: str = "float64"
     kinks: tuple[Kink, ...] = ()

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.asserting import Compared
     from harness.comparison import Comparison
+    from harness.gradients.result import GradientCheck
 
 RUN = "run"
 """The quantity of what is judged on a run as a whole."""
 
 OF_A_RUN = ("chaotic", "nondeterministic")
 UNKNOWN = "unknown"
+GRADIENT = "gradient"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,20 +25,21 @@ class Discrepancy:
 
     quantity: the place of the divergence (`forward:conv1`), the name of an undecided quantity, or "run". causes: ids of
     the table of causes, or the reason, of which any may be named. size: the largest difference in either precision, of
-    any step, over the quantity's largest entry; infinite where a number is not finite.
+    any step, over the quantity's largest entry; infinite where a number is not finite. of: what size is relative to.
     """
 
     quantity: str
     causes: tuple[str, ...]
     size: float
     step: int
+    of: str = "the largest element"
 
 
 def discrepancies(result: Compared) -> list[Discrepancy]:
     """All that keeps a comparison from being `identical` or `rounding`.
 
     Of two models, inherited differences follow from their own errors, and are left out. Of traces it cannot be told
-    what was inherited: each quantity stands for itself.
+    what was inherited: each quantity stands for itself, with any cause that was found.
     """
     from harness.asserting import GOOD
     from harness.comparison import Comparison
@@ -44,7 +47,8 @@ def discrepancies(result: Compared) -> list[Discrepancy]:
     frame = _with_sizes(result.frame)
     found = list(_own(result, frame)) if isinstance(result, Comparison) else []
     if not found:
-        found += _rows(frame[frame["verdict"] == "different"])
+        causes = dict.fromkeys(id for cause in result.causes for id in (cause.id or UNKNOWN, *cause.same))
+        found += _rows(frame[frame["verdict"] == "different"], tuple(causes))
     undecided = frame[frame["verdict"] == "undecided"]
     whole = undecided["because"].isin(OF_A_RUN)
     for because, rows in undecided[whole].groupby("because", observed=True):
@@ -86,9 +90,19 @@ def _largest(rows: Any) -> float:
     return float(rows["size"].max()) if len(rows) else float("inf")
 
 
-def _rows(frame: Any) -> list[Discrepancy]:
-    """Quantities of the frame that stand for themselves."""
+def _rows(frame: Any, causes: tuple[str, ...] = ()) -> list[Discrepancy]:
+    """Quantities of the frame that stand for themselves; causes: of any of them."""
     return [
-        Discrepancy(quantity=name, causes=(because or UNKNOWN,), size=_largest(rows), step=int(rows["step"].min()))
+        Discrepancy(
+            quantity=name, causes=causes or (because or UNKNOWN,), size=_largest(rows), step=int(rows["step"].min())
+        )
         for (name, because), rows in frame.groupby(["name", "because"], sort=False, observed=True)
     ]
+
+
+def of_gradient(result: GradientCheck) -> Discrepancy:
+    """What a check of a gradient that does not pass must answer for: the input and the kind of error."""
+    quantity = GRADIENT if result.where is None else f"{GRADIENT} of input {result.where[0]}"
+    cause = result.pattern or (UNKNOWN if result.verdict == "fail" else result.verdict)
+    size = result.error if result.verdict == "fail" else float("inf")
+    return Discrepancy(quantity=quantity, causes=(cause,), size=size, step=0, of="the gradient along a direction")

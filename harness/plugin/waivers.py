@@ -24,8 +24,8 @@ CLOSED: Any = {"extra": "forbid"}
 class Waiver:
     """test: its node id. quantity: where it may differ, as the failure names it. cause: why; "unknown" is one.
 
-    bound: the largest difference, relative to the tensor's largest entry, that it covers; inf for NaN and infinities
-    alone. expires: the last day on which it holds.
+    bound: the largest difference, relative to the tensor's largest entry (of a gradient check: to the gradient along a
+    direction), that it covers; inf for what has no finite size alone. expires: the last day on which it holds.
     """
 
     test: Annotated[str, MinLen(1)]
@@ -85,9 +85,9 @@ def _against(waiver: Waiver, found: Discrepancy) -> str:
     if waiver.cause not in found.causes:
         return f"it is for {waiver.cause}, this is {' or '.join(found.causes)}"
     if math.isinf(waiver.bound) and math.isfinite(found.size):
-        return f"its bound inf is for NaN and infinities, this is {found.size:.3g} of the largest element"
+        return f"its bound inf is for what has no finite size, this is {found.size:.3g} of {found.of}"
     if found.size > waiver.bound:
-        return f"its bound is {waiver.bound:.3g} of the largest element, this is {found.size:.3g}"
+        return f"its bound is {waiver.bound:.3g} of {found.of}, this is {found.size:.3g}"
     return ""
 
 
@@ -140,7 +140,7 @@ def proposed(test: str, found: Sequence[Discrepancy]) -> str:
         bound = _rounded_up(max(one.size for one in ours))
         parts.append(
             f"[[waiver]]\ntest = {_quoted(test)}\nquantity = [{quantities}]\ncause = {_quoted(cause)}\n"
-            f'reason = ""  # to be written\nbound = {bound}  # of the largest element\nexpires = {expires}\n'
+            f'reason = ""  # to be written\nbound = {bound}  # of {ours[0].of}\nexpires = {expires}\n'
         )
     return "\n".join(parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,8 @@ from harness.plugin import ATTRIBUTE
 
 if TYPE_CHECKING:
     from harness.asserting import Compared
-    from harness.comparison import Comparison
-    from harness.finding import Finding
     from harness.gradients.result import GradientCheck
+    from harness.plugin.discrepancy import Discrepancy
     from harness.plugin.waivers import Waiver
 
 REPORT = "--gradparity-report"
@@ -29,16 +29,21 @@ COUNT = pytest.StashKey[int]()
 def observe(item: pytest.Item, result: Compared | GradientCheck) -> list[str] | None:
     """Keep a result for the test's report; None where it passes or is waived, else the lines to add to its words."""
     from harness.asserting import GOOD
-    from harness.comparison import Comparison
     from harness.gradients.result import GradientCheck
+    from harness.plugin.discrepancy import discrepancies, of_gradient
 
     entry = {"verdict": result.verdict, "waived": [], "where": "", "cause": "", "page": "", "waiver": ""}
     lines: list[str] | None = None if result.verdict in GOOD else []
     if isinstance(result, GradientCheck):
         entry |= {"verdict": f"gradient {result.verdict}", "where": _of_gradient(result), "cause": result.pattern}
+        if lines is not None:
+            lines = _ruled(item, [of_gradient(result)], entry)
     elif lines is not None:
-        lines = _ruled(item, result, entry)
-        if lines is not None and isinstance(result, Comparison):
+        found = discrepancies(result)
+        entry["where"] = f"{found[0].quantity} at step {found[0].step}"
+        entry["cause"] = ", ".join(f"{c.id or 'no cause'} ({c.status})" for c in result.causes) or result.because
+        lines = _ruled(item, found, entry)
+        if lines is not None:
             lines += _paged(item, result, entry)
     item.stash.setdefault(FOUND, []).append(entry)
     words = entry["verdict"] + (" (waived)" if entry["waived"] else "")
@@ -65,14 +70,10 @@ def hand_over(item: pytest.Item, report: pytest.TestReport) -> None:
         item.stash[FOUND] = []
 
 
-def _ruled(item: pytest.Item, result: Compared, entry: dict[str, Any]) -> list[str] | None:
-    """A comparison that does not pass by itself, by the test's waivers."""
-    from harness.plugin.discrepancy import discrepancies
+def _ruled(item: pytest.Item, found: Sequence[Discrepancy], entry: dict[str, Any]) -> list[str] | None:
+    """What does not pass by itself, by the test's waivers."""
     from harness.plugin.waivers import of_test, proposed, rule
 
-    found = discrepancies(result)
-    entry["where"] = f"{found[0].quantity} at step {found[0].step}"
-    entry["cause"] = ", ".join(_cause(cause) for cause in result.causes) or result.because
     waivers = of_test(item.config, item.nodeid)
     ruling = rule(found, waivers)
     item.stash.setdefault(USED, []).extend(ruling.used)
@@ -85,17 +86,11 @@ def _ruled(item: pytest.Item, result: Compared, entry: dict[str, Any]) -> list[s
     return [*([f"waived: {covered}; not waived: {_places(ruling.open)}"] if covered else []), *ruling.why]
 
 
-def _cause(cause: Finding | str) -> str:
-    if isinstance(cause, str):
-        return cause.partition(";")[0]
-    return f"{cause.id or 'no cause'} ({cause.status})"
-
-
 def _places(found: Any) -> str:
     return ", ".join(dict.fromkeys(discrepancy.quantity for discrepancy in found))
 
 
-def _paged(item: pytest.Item, result: Comparison, entry: dict[str, Any]) -> list[str]:
+def _paged(item: pytest.Item, result: Compared, entry: dict[str, Any]) -> list[str]:
     """Write the page of a failure where a folder was given, else say how to get it."""
     from harness.case import HarnessError
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness.comparison import Comparison, Divergence
+from harness.finding import Finding
+from harness.pairing import Pairing
 from harness.trace.header import Header
 
-SCHEMA = "gradparity-diff-1"
+SCHEMA = "gradparity-diff-2"
 NOTES = 6
 
 
@@ -20,15 +24,15 @@ class Difference:
     """What a comparison of two recorded runs found.
 
     sides: their names. verdict: the worst of all quantities but slots; because: its explanations. first: the first
-    divergence (name, step, text, lines), None without one. causes: in words. versions: what is not the same in the two
-    environments, as "name: one -> other". frame: pandas, the tidy frame.
+    divergence (name, step, text, lines), None without one. causes: each why; the advice by "reference" and "candidate".
+    versions: what is not the same in the two environments, as "name: one -> other". frame: pandas, the tidy frame.
     """
 
     sides: tuple[str, str]
     verdict: str
     because: str
     first: Mapping[str, Any] | None
-    causes: Sequence[str]
+    causes: Sequence[Finding]
     versions: Sequence[str]
     notes: Sequence[str]
     steps: int
@@ -52,7 +56,7 @@ class Difference:
         if self.first:
             lines.append(f"first divergence: {self.first['name']} at step {self.first['step']}")
             lines += [f"  {line}" for line in [self.first["text"], *self.first["lines"]]]
-            lines += self.causes
+            lines += [line for cause in self.causes for line in cause.lines(self.sides)]
         elif self.verdict == "rounding":
             worst = self.frame.loc[self.frame["ratio"].idxmax()]
             lines.append(f"largest difference: {worst['ratio']:.2g} times what rounding explains ({worst['name']})")
@@ -63,6 +67,36 @@ class Difference:
         if len(self.notes) > NOTES:
             lines.append(f"and {len(self.notes) - NOTES} more notes: --json has all")
         return "\n".join(lines)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a run folder, as a comparison of two models does. Raises HarnessError where it cannot be written."""
+        return self._as_comparison().save(folder)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page."""
+        return self._as_comparison().to_html(path)
+
+    def _repr_html_(self) -> str:
+        return self._as_comparison()._repr_html_()
+
+    def _as_comparison(self) -> Comparison:
+        """The same, as a comparison of two models has it, for the pages."""
+        first = None
+        if self.first:
+            name, step, text = (self.first[of] for of in ("name", "step", "text"))
+            first = Divergence(place=name, candidate_place=name, step=step, name=name, index=(), text=text)
+        return Comparison(
+            verdict=self.verdict,
+            because=self.because,
+            first=first,
+            own=(first,) if first else (),
+            notes=(*self.notes, *(f"version: {version}" for version in self.versions)),
+            frame=self.frame,
+            pairing=Pairing(links=(), unmatched_reference=(), unmatched_candidate=(), notes=()),
+            sides=self.sides,
+            environment={},
+            causes=tuple(self.causes),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The answer as plain data; the README has its schema."""
@@ -80,7 +114,7 @@ class Difference:
             "worst_ratio": worst if math.isfinite(worst) else None,
             "changes_from_step": self.changes,
             "first_divergence": dict(self.first) if self.first else None,
-            "causes": list(self.causes),
+            "causes": [cause.as_json() for cause in self.causes],
             "versions": list(self.versions),
             "notes": list(self.notes),
         }

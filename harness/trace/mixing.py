@@ -75,7 +75,7 @@ def diff(
         for i in sorted({0, 1} - set(found), key=lambda i: not _speaks(given[i])):
             like = found.get(1 - i)  # the reference comes last: it speaks the other's conventions
             found[i] = _record(given[i], Path(scratch) / str(i), x, y, steps, batch_size, FULL, like)
-            found[i].label = "now"
+            found[i].label = getattr(given[i], "conventions", "") or "now"
         return _compare((found[0], found[1]), Path(scratch))
 
 

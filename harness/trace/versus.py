@@ -17,9 +17,9 @@ import pyarrow as pa
 import frameworks as registry
 from harness.case import CannotRun, Case, HarnessError
 from harness.comparing import compare
-from harness.contrasting import contrast
+from harness.contrasting import contrast_run
 from harness.data import Data
-from harness.describing import describe_conventions
+from harness.finding import Finding
 from harness.investigating import REFERENCE, Job, prepare
 from harness.judging import (
     BECAUSE,
@@ -201,36 +201,26 @@ def _third_party(pair: Pair, sides: list[_Recorded], job: Job) -> tuple[np.ndarr
 # --- in words ---------------------------------------------------------------------------------------------------
 
 
-def _causes(sides: list[_Recorded], job: Job) -> list[str]:
-    """The conventions that make the difference: proven where both frameworks are at hand, else those that differ."""
-    one, other = (side.trace.header for side in sides)
+def _causes(sides: list[_Recorded], job: Job) -> list[Finding]:
+    """The conventions that make the difference, proven: with them edited the reference computes what the candidate
+    recorded."""
     if sides[0].case == sides[1].case:
         return []
-    if one.framework and other.framework and all(side.at_hand for side in sides):
-        try:
-            found = contrast(job.case, other.framework, one.framework, min(job.case.steps, CAUSE_STEPS))
-        except HarnessError:
-            found = None
-        if found and found.causes:
-            roles = {"reference": one.name, "candidate": other.name}
-            return [
-                line
-                for cause in found.causes
-                for line in replace(cause, advice={role: cause.advice[name] for role, name in roles.items()}).lines(
-                    (one.name, other.name)
-                )
-            ]
-    spoken, names = [describe_conventions(job.case, side.case) for side in sides], _names(sides)
-    apart = [
-        f"{name} {value!r} in {names[0]}, {spoken[1][name]!r} in {names[1]}"
-        for name, value in spoken[0].items()
-        if spoken[1][name] != value
-    ]
-    return [f"cause likely: {'; '.join(apart)}"]
+    short = replace(job, case=replace(job.case, steps=min(job.case.steps, CAUSE_STEPS)))
+    own, theirs = sides[1], sides[0].case
+    pair = _pair(reference_side(short, own.case), own.replayed(), short)
+    names = [side.trace.header.framework or side.trace.header.name for side in sides]
+    if names[0] == names[1]:
+        names = [*_names(sides)]
+    found = contrast_run(short, pair, theirs, {*sides[0].trace.header.missing}, (names[1], names[0]))
+    roles = {"reference": names[0], "candidate": names[1]}
+    return [replace(cause, advice={role: cause.advice[name] for role, name in roles.items()}) for cause in found.causes]
 
 
 def _names(sides: list[_Recorded]) -> tuple[str, str]:
     names = [side.trace.header.name for side in sides]
     if names[0] == names[1]:
-        names = [f"{name} ({side.trace.label})" for name, side in zip(names, sides, strict=True)]
+        roles = [side.trace.label for side in sides]
+        roles = ["reference", "candidate"] if roles[0] == roles[1] else roles
+        names = [f"{name} ({role})" for name, role in zip(names, roles, strict=True)]
     return names[0], names[1]
