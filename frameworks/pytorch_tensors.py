@@ -33,7 +33,7 @@ def key(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def like(value: np.ndarray, tensor: Tensor) -> Tensor:
-    return torch.tensor(value, dtype=tensor.dtype, device=tensor.device).reshape(tensor.shape)
+    return torch.tensor(np.ascontiguousarray(value), dtype=tensor.dtype, device=tensor.device).reshape(tensor.shape)
 
 
 def tensors_in(value: Any) -> list[Tensor]:

@@ -37,8 +37,8 @@ def mapped(pairing: Pairing, states: States, onto: States, keep: Collection[str]
 
 def mapped_state(pairing: Pairing, state: State, onto: State, keep: Collection[str] = ()) -> State:
     """As `mapped`, one precision."""
-    values = {name: array.copy() for name, array in onto.values.items()}
-    slots = {slot: {name: array.copy() for name, array in of.items()} for slot, of in onto.slots.items()}
+    values = dict(onto.values)
+    slots = {slot: dict(of) for slot, of in onto.slots.items()}
     for link in pairing.links:
         if link.expected:
             put_value(link.candidate, values, see_value(link.reference, state.values))
@@ -93,7 +93,7 @@ def _forced(plan: Plan, reference: Taken, candidate: Taken, precision: Precision
             assert quantity.link is not None
             into = given["gradient"]
             for name in parameters_of(quantity.link.candidate):
-                into.setdefault(name, or_zero(own.gradients.get(name), candidate.before[precision].values[name]).copy())
+                into.setdefault(name, or_zero(own.gradients.get(name), candidate.before[precision].values[name]))
             put_gradient(quantity.link.candidate, into, values)
             if quantity.link.candidate.added:  # of several that are added, a frozen one is not to move
                 for name in parameters_of(quantity.link.candidate):

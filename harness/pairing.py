@@ -16,7 +16,7 @@ from harness.linking import Model, Note, Work, layout, link_units
 from harness.loose import link_rest
 from harness.recipe import Parameter
 from harness.structure import Piece, Unit, kin, plain_kind, units
-from harness.views import Link, Side, View, put, put_value, see, see_value
+from harness.views import Link, Side, View, placed, put_value, see, see_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,14 +70,15 @@ def transfer_values(
     candidate: Sequence[Parameter],
     values_candidate: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Copies of the candidate's arrays that hold the reference's values through all links, exactly.
+    """The candidate's arrays with the reference's values through all links, exactly.
 
     Where several of the candidate's are added, the first takes all and the others are 0.
     """
-    moved = {parameter.name: np.array(values_candidate[parameter.name]) for parameter in candidate}
+    moved = {parameter.name: values_candidate[parameter.name] for parameter in candidate}
     for link in pairing.links:
         for added in link.candidate.added:
-            put(added.view, moved[added.parameter], np.zeros_like(see(added.view, moved[added.parameter])))
+            before = moved[added.parameter]
+            moved[added.parameter] = placed(added.view, before, np.zeros_like(see(added.view, before)))
         put_value(link.candidate, moved, see_value(link.reference, values_reference))
     return moved
 

@@ -16,7 +16,7 @@ from harness.judging import K
 from harness.mapping import forced_by, mapped
 from harness.owning import Own
 from harness.recipe import Forced, Shape, State
-from harness.views import Link, View, describe, put, put_value, see_value
+from harness.views import Link, View, describe, placed, put_value, see_value
 
 MOST = 100
 """Maps tried; each costs a step of the candidate."""
@@ -170,12 +170,12 @@ def edited_values(
     edit: Edit, reference: Mapping[str, np.ndarray], candidate: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The candidate's values by name, with those of the edit as it says."""
-    touched = [side.parameter for link, _ in edit for side in (link.candidate, *link.candidate.added)]
-    values = {**candidate, **{name: candidate[name].copy() for name in touched}}
+    values = dict(candidate)
     for link, view in edit:
         wanted = see_value(link.reference, reference)
         if view is None:
             put_value(link.candidate, values, wanted)
         else:
-            put(view, values[link.candidate.parameter], wanted)
+            name = link.candidate.parameter
+            values[name] = placed(view, values[name], wanted)
     return values

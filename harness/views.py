@@ -43,14 +43,29 @@ def see(view: View, array: np.ndarray) -> np.ndarray:
 def put(view: View, array: np.ndarray, canonical: np.ndarray) -> None:
     """Write back in place what `see` shows."""
     part = array[view.part] if view.part else array
-    inner = part.shape if view.shape is None else view.shape
+    part[...] = _unseen(view, canonical, part.shape)
+
+
+def placed(view: View, array: np.ndarray, canonical: np.ndarray) -> np.ndarray:
+    """The array where `see` shows other values. It is left as it is: a view of the whole shares the memory of those
+    values where it can, since a large model's parameters do not fit once more."""
+    if not view.part:
+        return _unseen(view, canonical, array.shape).astype(array.dtype, copy=False)
+    array = array.copy()
+    put(view, array, canonical)
+    return array
+
+
+def _unseen(view: View, canonical: np.ndarray, shape: Shape) -> np.ndarray:
+    """What `see` shows so; shape: of the part."""
+    inner = shape if view.shape is None else view.shape
     axes = tuple(range(len(inner))) if view.axes is None else view.axes
     written = np.asarray(canonical).reshape([inner[axis] for axis in axes])
     if view.order is not None:
         axis, index = view.order
         written = written.take(np.argsort(index), axis)
-    written = np.flip(written, view.flips) if view.flips else written
-    part[...] = written.transpose(np.argsort(axes)).reshape(part.shape)
+    written = np.flip(written, view.flips).copy() if view.flips else written  # torch takes none that runs backwards
+    return written.transpose(np.argsort(axes)).reshape(shape)
 
 
 def part_shape(part: tuple[slice, ...], shape: Shape) -> Shape:
@@ -178,11 +193,12 @@ def see_value(side: Side, values: Mapping[str, np.ndarray]) -> np.ndarray:
     return seen
 
 
-def put_value(side: Side, values: Mapping[str, np.ndarray], canonical: np.ndarray) -> None:
-    """Write a value in place: the first of several gets what the others leave (rounded, in their precision)."""
+def put_value(side: Side, values: dict[str, np.ndarray], canonical: np.ndarray) -> None:
+    """Put a value in its place: the first of several gets what the others leave (rounded, in their precision). The
+    arrays that were there are left as they are."""
     for added in side.added:
         canonical = canonical - see(added.view, values[added.parameter])
-    put(side.view, values[side.parameter], canonical)
+    values[side.parameter] = placed(side.view, values[side.parameter], canonical)
 
 
 def see_gradient(side: Side, gradients: Mapping[str, np.ndarray | None]) -> np.ndarray | None:
@@ -195,8 +211,9 @@ def see_gradient(side: Side, gradients: Mapping[str, np.ndarray | None]) -> np.n
     return next((other for other in others if other is not None), None)
 
 
-def put_gradient(side: Side, gradients: Mapping[str, np.ndarray], canonical: np.ndarray) -> None:
-    """Write a gradient (or a slot) in place, the same into each of several that are added."""
-    put(side.view, gradients[side.parameter], canonical)
+def put_gradient(side: Side, gradients: dict[str, np.ndarray], canonical: np.ndarray) -> None:
+    """Put a gradient (or a slot) in its place, the same for each of several that are added. The arrays that were there
+    are left as they are."""
+    gradients[side.parameter] = placed(side.view, gradients[side.parameter], canonical)
     for added in side.added:
         put_gradient(added, gradients, canonical)
