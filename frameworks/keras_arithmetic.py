@@ -101,8 +101,10 @@ def _matmul(seen: Seen) -> Reading | None:
         return None
     if any(seen.given.get(name) for name in ("transpose_a", "adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse")):
         return None
-    second = "...kj" if seen.given.get("transpose_b") else "...jk"
-    return Reading(ops=(ops.Einsum(equation=f"...ij,{second}->...ik"),), inputs=seen.x)
+    *batch, i, j, k = string.ascii_lowercase[: left.ndim + 1]
+    second = (k, j) if seen.given.get("transpose_b") else (j, k)
+    terms = ("".join((*batch, *pair)) for pair in ((i, j), second, (i, k)))
+    return Reading(ops=(ops.Einsum(equation="{},{}->{}".format(*terms)),), inputs=seen.x)
 
 
 def _einsum(seen: Seen) -> Reading | None:

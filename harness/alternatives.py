@@ -29,7 +29,7 @@ def candidate_maps(
     yield from _gate_orders(view, shape, reference, candidate)
     yield from _channel_orders(view, shape, reference, candidate)
     yield from _head_orders(view, shape, reference, candidate)
-    yield from _axes(view, shape, candidate)
+    yield from _axes(view, shape, candidate, candidate.op or reference.op)
     yield from _flips(view, shape, reference, candidate)
     if context is not None:
         yield from _flattenings(view, shape, candidate, context)
@@ -97,7 +97,7 @@ def _head_orders(view: View, shape: Shape, reference: Parameter, candidate: Para
                 yield "weight-order-mismatch", other
 
 
-def _axes(view: View, shape: Shape, candidate: Parameter) -> Iterator[tuple[str, View]]:
+def _axes(view: View, shape: Shape, candidate: Parameter, op: str) -> Iterator[tuple[str, View]]:
     """Other orders of the axes that fit, and the memory as it lies."""
     own = part_shape(view.part, candidate.shape)
     n = len(own)
@@ -112,9 +112,9 @@ def _axes(view: View, shape: Shape, candidate: Parameter) -> Iterator[tuple[str,
         if _moved(axes, own) in tried:
             continue
         tried.add(_moved(axes, own))
-        cause = "conv-kernel-axes" if "Conv" in candidate.op else "weight-layout-transpose"
+        cause = "conv-kernel-axes" if "Conv" in op else "weight-layout-transpose"
         misplaced = {axis for axis, other in zip(axes, expected, strict=False) if axis != other}
-        if candidate.op == "ConvTranspose" and misplaced & channels:
+        if op == "ConvTranspose" and candidate.op and misplaced & channels:
             cause = "convtranspose-kernel-flip"
         yield cause, plain(View(part=view.part, axes=axes, result=shape), own)
 

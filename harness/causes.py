@@ -27,7 +27,7 @@ def named(edits: Sequence[Edit], parts: Parts) -> tuple[Named, ...]:
     left, found = list(edits), []
     while left:
         first, rows = max(((edit, rows_of(edit, parts)) for edit in left), key=lambda pair: _taken(*pair, left, parts))
-        covered = [edit for edit in left if edit is first or _along(rows[0], edit, parts)]
+        covered = [edit for edit in left if edit is first or _goes_with(rows[0], edit, parts)]
         found.append(Named(id=rows[0].id, same=tuple(row.id for row in rows[1:]), edits=tuple(covered)))
         left = [edit for edit in left if edit not in covered]
     return tuple(found)
@@ -45,6 +45,10 @@ def rows_of(edit: Edit, parts: Parts) -> list[Cause]:
 
 def _taken(edit: Edit, rows: Sequence[Cause], left: Sequence[Edit], parts: Parts) -> int:
     return sum(_along(rows[0], other, parts) for other in left if other is not edit)
+
+
+def _goes_with(row: Cause, edit: Edit, parts: Parts) -> bool:
+    return rows_of(edit, parts)[0] is row or _along(row, edit, parts)
 
 
 def _along(row: Cause, edit: Edit, parts: Parts) -> bool:

@@ -49,13 +49,13 @@ CAUSES = (
     _L(
         id="loss-half-factor",
         meaning="a factor 1/2 in one of the two losses (tf.nn.l2_loss)",
-        edits=("SquaredError.half", "Huber.half", "Loss.factor"),
+        edits=("SquaredError.half", "Huber.half", "Loss.factor", "loss:half", "loss:half-or-summed"),
         when=lambda edit: edit.field != "factor" or edit.after in (0.5 * edit.before, 2 * edit.before),
     ),
     _L(
         id="loss-reduction",
         meaning="sum, mean, sum over batch size, including Keras' inner mean over the last axis",
-        edits=("Loss.reduction", "Loss.inner", "Loss.factor"),
+        edits=("Loss.reduction", "Loss.inner", "Loss.factor", "loss:summed", "loss:half-or-summed"),
         along=("Loss.inner",),
     ),
     _L(id="loss-constant-offset", meaning="losses differ by a constant; gradients agree", edits=("Loss.offset",)),
@@ -141,7 +141,7 @@ CAUSES = (
     _L(
         id="l2-missing",
         meaning="a regulariser present on one side only",
-        edits=("+Penalty", "Penalty.l1", "gradient:penalty"),
+        edits=("+Penalty", "Penalty.l1", "gradient:penalty", "loss:activity"),
     ),
     _L(
         id="l2-factor-two",
@@ -158,7 +158,15 @@ CAUSES = (
         id="loss-different",
         meaning="another loss function",
         edits=(
-            *("loss>loss", "+loss", "Hinge.margin", "Hinge.power", "CategoricalHinge.margin", "CategoricalHinge.over"),
+            *(
+                "loss>loss",
+                "+loss",
+                "loss:other",
+                "Hinge.margin",
+                "Hinge.power",
+                "CategoricalHinge.margin",
+                "CategoricalHinge.over",
+            ),
             *("Triplet.margin", "Triplet.norm", "Poisson.reads", "Poisson.epsilon", "Poisson.stirling", "Focal.gamma"),
             *("BinaryFocal.gamma", "BinaryFocal.alpha", "Focal.alpha", "CosineSimilarity.epsilon"),
             *(
@@ -170,6 +178,7 @@ CAUSES = (
         ),
     ),
     # --- optimizer ----------------------------------------------------------------------------------------------
+    _U(id="learning-rate", meaning="another learning rate value", edits=("optimizer.learning_rate",)),
     _U(
         id="optimizer-default-lr",
         meaning="default learning rate",
@@ -177,7 +186,6 @@ CAUSES = (
         when=_default_rate,
         source="Keras 3.15 RMSprop 0.001, torch 2.13 0.01",
     ),
-    _U(id="learning-rate", meaning="another learning rate value", edits=("optimizer.learning_rate",)),
     _U(
         id="adam-epsilon",
         meaning="Adam epsilon value",

@@ -74,7 +74,7 @@ def findings(
         answers, within = _answered(points, i, end)
         if not _sure(answers) or _doubtful(moment, left):
             wider = _wider(moment, own, left, i, end)
-            if wider:
+            if wider and (_sure(wider[2][0]) or not (answers or proof)):
                 (moment, own, left, i), points, (answers, within) = wider
             elif proof and not _sure(answers) and (_sure(block := _of_block(points[0], proof)) or not answers):
                 answers = block
@@ -103,11 +103,11 @@ def with_random_layer(causes: Sequence[Finding], said: str) -> list[Finding]:
 
 
 def _on_doubtful(moment: Moment, found: Sequence[Finding]) -> bool:
-    """A forward difference before is unknown, and its two sides need be no pair: what was fed from it proves no block
-    to be absent."""
-    unknown = {f.where.partition(":")[2] for f in found if not f.id and f.where.startswith("forward:")}
-    pairs = [pair for pair in moment.plan.alignment if pair.reference.removesuffix("/linear") in unknown]
-    return not all(is_certain(moment, pair) for pair in pairs)
+    """A forward difference before is not proven, and its two sides need be no pair: what was fed from it proves no
+    block to be absent."""
+    doubtful = {f.where.partition(":")[2] for f in found if f.status != "proven" and f.where.startswith("forward:")}
+    pairs = [pair for pair in moment.plan.alignment if pair.reference.removesuffix("/linear") in doubtful]
+    return not all(is_certain(moment, pair, transferred=True) for pair in pairs)
 
 
 def _sure(answers: Sequence[Finding]) -> bool:
@@ -129,21 +129,24 @@ def _wider(
     moment: Moment, own: Own, left: Sequence[int], i: int, end: float
 ) -> tuple[tuple[Moment, Own, list[int], int], list[Point], tuple[list[Finding], tuple[str, ...]]] | None:
     """What proves why the activations behind i differ, where the two sides of i are taken for no pair: what stands in
-    the same place need not be the same. None where nothing proves it."""
+    the same place need not be the same. Else the first that has an answer; None where nothing has."""
+    likely = None
     for _ in range(WIDEST):
         pair = moment.plan.compared[i].aligned
         if moment.plan.compared[i].kind != "activation" or pair is None or is_certain(moment, pair):
-            return None
+            break
         if time.monotonic() > end:
-            return None
+            break
         moment, own, left = without(moment, own, left, i)
         if not left:
-            return None
+            break
         i, points = left[0], points_of(moment, own)
         answers = _answered(points, i, end)
+        found = (moment, own, list(left), i), points, answers
         if _sure(answers[0]):
-            return (moment, own, list(left), i), points, answers
-    return None
+            return found
+        likely = found if answers[0] and likely is None else likely
+    return likely
 
 
 def _behind(moment: Moment, within: Sequence[str]) -> set[int]:
@@ -203,9 +206,11 @@ def _fed_otherwise(moment: Moment, own: Own, then: Own, i: int, text: str) -> Fi
 
 
 def _follows(moment: Moment, found: Sequence[Finding], i: int) -> bool:
-    """Where a block computes something else, what flows back through it is something else too."""
-    kind = moment.plan.compared[i].kind
-    return kind.endswith("gradient") and any(f.where.startswith("forward:") for f in found)
+    """Where a block computes something else, or the loss does so for a reason that is not proven, what flows back is
+    something else too."""
+    return moment.plan.compared[i].kind.endswith("gradient") and any(
+        f.where.startswith("forward:") or (f.where == "loss" and f.status != "proven") for f in found
+    )
 
 
 def _settled(moment: Moment, i: int) -> set[int]:
@@ -231,7 +236,7 @@ def _answered(points: Sequence[Point], i: int, end: float) -> tuple[list[Finding
     elsewhere = [{question.of: question for question in _asked(point, i)} for point in points[1:]]
     for question in _asked(first, i):
         answer = solved(joined([question, *(of[question.of] for of in elsewhere if question.of in of)]), end)
-        if answer and sum(not edit.field for edit in answer.edits) <= PARTS:
+        if answer and _exchanges(answer.edits) <= PARTS:
             places = place_of(first.moment.plan, i, 0), place_of(first.moment.plan, i, 1)
             about = question.of[0] if first.moment.plan.compared[i].kind == "activation" and question.of else ()
             answers = list(_named(first.moment, places, answer))
@@ -275,10 +280,11 @@ def _probed(points: Sequence[Point], found: Sequence[Finding], i: int) -> list[F
     of_penalty = any(f.id.startswith("l2-") or f.id == "weight-decay-scope" for f in found)
     if probe.signature == "gradient:penalty" and of_penalty:
         return []
-    cause = next(row for row in TABLE.values() if probe.signature in row.edits)
+    cause, *same = (row.id for row in TABLE.values() if probe.signature in row.edits)
     return [
         Finding(
-            id=cause.id,
+            id=cause,
+            same=tuple(same),
             where=place_of(plan, i, 0),
             candidate_where=place_of(plan, i, 1),
             step=points[0].moment.step,
@@ -347,7 +353,7 @@ def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[
     others = {cause.id for edits in answer.others for cause in named(edits, answer.parts)}
     # several parts exchanged at once are one edit of a kind unknown
     fitted = answer.fitted and places[0].startswith("forward:")  # a loss and all updates are more than one block
-    sure = not fitted and sum(not edit.field for edit in answer.edits) < 2 and not any(map(_formula, answer.edits))
+    sure = not fitted and _exchanges(answer.edits) < 2 and not any(map(_formula, answer.edits))
     for cause in named(answer.edits, answer.parts):
         yield Finding(
             id=cause.id,
@@ -363,6 +369,11 @@ def _named(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[
             after32=None if math.isnan(answer.after32) else answer.after32,
             advice=_advice(moment, cause, answer.parts),
         )
+
+
+def _exchanges(edits: Sequence[Edit]) -> int:
+    """How many whole parts stand for others; the same exchange in several places is one."""
+    return len({(repr(edit.before), repr(edit.after)) for edit in edits if not edit.field})
 
 
 def _formula(edit: Edit) -> bool:

@@ -118,14 +118,20 @@ def same_float32(edit: Edit) -> bool:
 
 
 def smallest(puzzle: Puzzle, parts: Parts, edits: Sequence[Edit]) -> list[tuple[Edit, ...]]:
-    """The smallest sets of these edits that fit; all of the smallest size, as one is as good as the other."""
-    for count in range(1, len(edits) + 1):
-        if count > TOGETHER and count < len(edits):
-            continue
+    """The smallest sets of these edits that fit; all of the smallest size, as one is as good as the other. Of many at
+    once, one set of which none can be left out."""
+    for count in range(1, min(TOGETHER, len(edits)) + 1):
         fits = [some for some in itertools.combinations(edits, count) if apart(puzzle, edited(parts, some)) <= 1]
         if fits:
             return fits
-    return []
+    if len(edits) <= TOGETHER or not apart(puzzle, edited(parts, edits)) <= 1:
+        return []
+    needed = list(edits)
+    for edit in edits:
+        fewer = [other for other in needed if other is not edit]
+        if apart(puzzle, edited(parts, fewer)) <= 1:
+            needed = fewer
+    return [tuple(needed)]
 
 
 def searched(puzzle: Puzzle, parts: Parts, alternatives: Alternatives, end: float = math.inf) -> list[tuple[Edit, ...]]:

@@ -67,14 +67,15 @@ def without(moment: Moment, own: Own, new: Sequence[int], i: int) -> tuple[Momen
     return there, replace(own, measures=measures), differ
 
 
-def is_certain(moment: Moment, pair: Aligned) -> bool:
-    """The two sides of a pair agree where they are fed alike, or are layers that hold the same values."""
+def is_certain(moment: Moment, pair: Aligned, *, transferred: bool = False) -> bool:
+    """The two sides of a pair agree where they are fed alike, or are layers that hold the same parameters;
+    transferred: with the same values."""
     layers = [{p.name: p.layer for p in side.watched["float64"].parameters} for side in moment.sides]
     names = [name.removesuffix("/linear").partition("#")[0] for name in (pair.reference, pair.candidate)]
     return pair.by == "value" or any(
         [layers[0][link.reference.parameter], layers[1][link.candidate.parameter]] == names
         for link in moment.plan.pairing.links
-        if link.expected
+        if link.expected or not transferred
     )
 
 

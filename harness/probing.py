@@ -19,6 +19,7 @@ from harness.judging import K
 from harness.mapping import forced_by, mapped
 from harness.owning import Own
 from harness.points import Point
+from harness.probing_losses import of_an_activation, scaled_terms
 from harness.questions.scopes import is_frozen
 from harness.recipe import Batch
 from harness.views import see_gradient, see_value
@@ -44,6 +45,8 @@ def probed(points: Sequence[Point], i: int) -> Probe | None:
             return next(_of_gradient(points, i), None)
         case "update":
             return _of_update(points, i)
+        case "loss":
+            return next((Probe(signature=s, text=t, proven=False) for s, t in _of_loss(points, i)), None)
     return None
 
 
@@ -75,6 +78,14 @@ def _feeds(moment: Moment) -> Iterator[tuple[str, str, Feed]]:
             yield "batches:columns", f"the inputs come in another order; meant: {order}", swapped
 
 
+# --- the loss ----------------------------------------------------------------------------------------------------
+
+
+def _of_loss(points: Sequence[Point], i: int) -> Iterator[tuple[str, str]]:
+    yield from filter(None, (scaled_terms(points), of_an_activation(points, i)))
+    yield "loss:other", "equal outputs and targets give another loss"
+
+
 # --- gradients --------------------------------------------------------------------------------------------------
 
 
@@ -90,7 +101,7 @@ def _of_gradient(points: Sequence[Point], i: int) -> Iterator[Probe]:
         if all(not pair[side].any() and pair[1 - side].any() for pair in pairs):
             yield Probe(signature=_stopped(moment, i), text=f"nothing flows back in {names[side]}", proven=False)
     factors = [float((pair[1] * pair[0]).sum() / np.square(pair[0]).sum()) for pair in pairs if pair[0].any()]
-    if len(factors) == len(pairs) and np.ptp(factors) <= 1e-6 * abs(factors[0]):
+    if len(factors) == len(pairs) and np.ptp(factors) <= 1e-6 * abs(factors[0]) and not np.isclose(factors[0], 1):
         scaled = [_gap(factors[0] * one, other) for one, other in pairs]
         if all(gap <= limit * max(1.0, abs(factors[0])) for gap, limit in zip(scaled, enough, strict=True)):
             kind = "sign" if np.isclose(factors[0], -1) else "factor"

@@ -267,6 +267,11 @@ def _halves(op: Gated, x: Array) -> tuple[Array, Array]:
 
 
 def prelu(op: PReLU, z: Array, alpha: Array) -> Array:
+    full = alpha.reshape((1,) * (z.ndim - alpha.ndim) + alpha.shape)
+    for axis in range(1, z.ndim):
+        each, shared = full.shape[axis] > 1, axis in op.shared_axes
+        if (shared and each and np.ptp(full, axis=axis).any()) or not (shared or each or z.shape[axis] == 1):
+            raise ValueError(f"alpha {alpha.shape} is not one that is shared along {op.shared_axes} alone")
     return np.where(z > 0, z, alpha * z)
 
 

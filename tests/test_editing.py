@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -169,3 +170,22 @@ def test_roundings_of_constants_alone_are_told_as_such() -> None:
     found = solved(question((NORM, replace(RELU, negative_slope=0.1)), (NORM, replace(RELU, negative_slope=slope))))
     assert found is not None
     assert [(edit.before, edit.after) for edit in found.edits] == [(0.1, slope)]
+
+
+def test_of_many_edits_only_those_that_matter_are_kept() -> None:
+    """Four that matter among seven: none of them can be left out, none of the others is told."""
+    seen = [RNG.standard_normal(3) for _ in range(4)]
+
+    def first_four(parts: Parts) -> list[np.ndarray]:
+        return [values * part.negative_slope for values, part in zip(seen, parts, strict=False)]
+
+    one, other = ((replace(RELU, negative_slope=slope),) * 7 for slope in (0.1, 0.2))
+    puzzle = Puzzle(compute=first_four, wanted=first_four(other), enough=[1e-14] * 4)
+    (found,) = smallest(puzzle, one, differing(one, other))
+    assert [edit.position for edit in found] == [0, 1, 2, 3]
+
+
+def test_a_search_whose_time_is_up_finds_nothing() -> None:
+    asked = question((NORM, RELU), (replace(NORM, epsilon=1e-3), RELU), (True, False))
+    assert solved(asked) is not None
+    assert solved(asked, end=time.monotonic()) is None

@@ -41,6 +41,7 @@ ORDER = (
     {"harness.owning"},
     {"harness.remapping", "harness.stability", "harness.blocks"},
     {"harness.planning", "harness.diverging", "harness.points", "harness.questions"},
+    {"harness.probing_losses"},
     {"harness.probing"},
     {"harness.diagnosing"},
     {"harness.tracking"},

@@ -11,10 +11,11 @@ import numpy as np
 
 from harness.blocks import Block
 from harness.calls import Call
-from harness.comparing import EPS64, SHRINK
+from harness.case import PRECISIONS, Precision
+from harness.comparing import EPS32, EPS64, SHRINK
 from harness.editing import UNFIT, Parts, differing
 from harness.elsewhere import Moment
-from harness.following import Taken, shown
+from harness.following import Compared, Taken, shown
 from harness.judging import K
 from harness.mapping import forced_by, mapped
 from harness.ops import Scale
@@ -22,7 +23,9 @@ from harness.ops_standard import ACTIVATIONS
 from harness.owning import Own
 from harness.questions.chains import Arrays, Chain, beside, chains, run
 from harness.questions.folding import folded
+from harness.questions.layouts import laid_out
 from harness.questions.merging import Pair, evaluated, merged
+from harness.questions.products import has_attention, spelled_out
 from harness.questions.trees import Tree, expanded, leaves, tree_of, within
 from harness.solving import Question
 from harness.views import put
@@ -33,6 +36,9 @@ BEFORE, BEHIND = 20, 3
 
 Calls = tuple[Mapping[str, Call], Mapping[str, Call]]
 """The blocks of either side, by the activation that shows them."""
+
+Shown = dict[Precision, tuple[np.ndarray, np.ndarray]]
+"""Both sides' values, in either precision."""
 
 WHOLE = 4
 """Fields that a whole op counts for."""
@@ -64,10 +70,26 @@ def calls_near(moment: Moment, names: tuple[str, str]) -> Calls:
 
 
 def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> Iterator[Question]:
-    """What may tell why activation i differs: the block alone on both sides, with those before it, or of one side."""
-    quantity, enough = moment.plan.compared[i], K * own.measures.budget[0, i]
-    values = shown(quantity, moment.reference, alone)
-    rounded = shown(quantity, moment.reference, alone, "float32")
+    """What may tell why activation i differs: the block alone on both sides, with those before it, or of one side;
+    where a side lies on the float32 grid in its float64 run, then to within float32's rounding."""
+    quantity = moment.plan.compared[i]
+    shown_by: Shown = {p: shown(quantity, moment.reference, alone, p) for p in PRECISIONS}
+    yield from _questions(moment, quantity, alone, calls, shown_by, K * own.measures.budget[0, i])
+    if any(values.any() and (values == values.astype(np.float32)).all() for values in shown_by["float64"]):
+        coarse = K * EPS32 * float(own.measures.size[0, i])
+        for question in _questions(moment, quantity, alone, calls, shown_by, coarse):
+            yield replace(question, of=(*question.of, ("float32",)))
+
+
+def _questions(
+    moment: Moment,
+    quantity: Compared,
+    alone: Taken,
+    calls: Calls,
+    shown_by: Shown,
+    enough: float,
+) -> Iterator[Question]:
+    values, rounded = shown_by["float64"], shown_by["float32"]
     names = quantity.reference, quantity.candidate
     yield from _spanning(moment, calls, names, (values, rounded), enough)
     theirs = [list(chains(of, name)) for of, name in zip(calls, names, strict=True)]
@@ -103,7 +125,10 @@ def _spanning(
         return
     canonical = calls[0][names[0]].canonical
     values, rounded = (([canonical(of[0])], [canonical(of[1])]) for of in shown)
+    other = laid_out(other, calls[1][names[1]].output, values[1][0])
     for trees in ((one, other), *_further(calls[0], one, other, shared)):
+        if has_attention(trees[0]) != has_attention(trees[1]):
+            trees = spelled_out(trees[0]), spelled_out(trees[1])
         pair = merged(folded(trees[0]), folded(trees[1]), shared)
         if pair is not None:
             yield Question(

@@ -19,6 +19,7 @@ from harness.ops import (
     Concat,
     Conv,
     Dropout,
+    Einsum,
     HardSwish,
     MaxPool,
     Pad,
@@ -30,6 +31,8 @@ from harness.ops import (
     Stack,
     Swish,
 )
+from harness.questions.layouts import moved_behind
+from harness.questions.products import product, turned
 from harness.questions.trees import Arrays, Leaf, Node, Tree
 
 
@@ -48,6 +51,12 @@ def folded(tree: Tree, done: dict[int, Tree] | None = None) -> Tree:
 def _shortened(tree: Node) -> Tree:
     if len(tree.inputs) == 1 and not tree.parameters and _is_identity(tree.op):
         return tree.inputs[0]
+    if (found := moved_behind(tree)) is not None:
+        made, axes = found
+        return _shortened(Node(Permute(axes=axes), (_shortened(made),), (), tree.block))
+    if isinstance(tree.op, Einsum):
+        made = product(tree)
+        return _shortened(made) if isinstance(made, Node) and isinstance(made.op, Scale) else made
     if len(tree.inputs) == 2:
         return _gated(tree) or _counted(tree) or tree
     before = tree.inputs[0] if len(tree.inputs) == 1 else None
@@ -55,6 +64,8 @@ def _shortened(tree: Node) -> Tree:
         return _last_step(before, tree)
     if isinstance(before, Node) and isinstance(before.op, Stack | Concat):
         return _taken(before, tree)
+    if isinstance(before, Node) and isinstance(before.op, Einsum) and isinstance(tree.op, Permute):
+        return turned(tree, before)
     if not isinstance(before, Node) or before.parameters:
         return tree
     one = _as_one(before.op, tree.op)
