@@ -39,7 +39,7 @@ Judged = tuple[Item, Found]
 @click.option("--graphs", "count", default=GRAPHS, show_default=True, help="How many random graphs.")
 @click.option("--checker/--no-checker", default=True, help="Run harness.check_gradient itself.")
 @click.option("--peers", is_flag=True, help="The frameworks' own checkers beside it.")
-@click.option("--costs", "measured", is_flag=True, help="Time and memory at n = 10,000 and 100,000 too.")
+@click.option("--costs", "measured", is_flag=True, help="Time and memory of large inputs too.")
 @click.option("--save", is_flag=True, help="Write reports/benchmarks/DATE-gradients.md too.")
 def main(only: str, count: int, checker: bool, peers: bool, measured: bool, save: bool) -> None:
     import jax

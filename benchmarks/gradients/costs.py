@@ -1,6 +1,6 @@
 """What a gradient check costs beside torch's own, and in bare evaluations of the function; memory in its own process.
 
-python -m benchmarks.gradients.costs WHAT N runs one measurement and prints seconds and gigabytes.
+python -m benchmarks.gradients.costs FUNCTION WHAT N runs one measurement and prints seconds and gigabytes.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from benchmarks.tables import Row, median
 
 EVALUATIONS = 33
 POINT, BARE = "gradparity, sweep=False", f"{EVALUATIONS} bare evaluations"
-MEASURED = (
-    *((what, 10_000) for what in ("gradparity", POINT, "torch gradcheck, fast", "torch gradcheck")),
-    *((what, 100_000) for what in ("gradparity", POINT, BARE, "torch gradcheck, fast")),
-)
+FAST, SLOW = "torch gradcheck, fast", "torch gradcheck"
+FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "mean": (lambda xp, x: xp.mean(softplus(xp, x)), lambda xp, x, v: v * sigmoid(xp, x) / x.shape[0]),
+    "elementwise": (softplus, lambda xp, x, v: v * sigmoid(xp, x)),
+}
+"""Of n numbers: a loss, whose Jacobian is one row, and an activation, whose Jacobian is n by n."""
+AT = {10_000: ("gradparity", POINT, BARE, FAST, SLOW), 100_000: ("gradparity", POINT, BARE, FAST)}
+MEASURED = [
+    *((name, what, n) for name in FUNCTIONS for n, checkers in AT.items() for what in checkers),
+    ("elementwise", "gradparity", 1_000_000),
+]
 
 
-def mean_softplus() -> Callable[..., Any]:
-    """A smooth loss of n elements, whose Jacobian is one row: gradcheck needs no n by n."""
-    return torch_function(lambda xp, x: xp.mean(softplus(xp, x)), lambda xp, x, v: v * sigmoid(xp, x) / x.shape[0])
-
-
-def measured(what: str, n: int) -> float:
+def measured(name: str, what: str, n: int) -> float:
     import torch
 
-    f, x = mean_softplus(), torch.from_numpy(normal(n))
+    f, x = torch_function(*FUNCTIONS[name]), torch.from_numpy(normal(n))
     leaf = x.clone().requires_grad_()
     began = time.perf_counter()
     if what.startswith("torch"):
@@ -55,22 +57,21 @@ def measured(what: str, n: int) -> float:
 def costs(rounds: int = 3) -> list[Row]:
     """Medians of several processes."""
     rows: list[Row] = []
-    for what, n in MEASURED:
-        runs = [_in_a_process(what, n) for _ in range(rounds)]
-        rows.append(
-            {"what": what, "n": n, "seconds": median(s for s, _ in runs), "peak GB": median(gb for _, gb in runs)}
-        )
+    for name, what, n in MEASURED:
+        seconds, gigabytes = zip(*(_in_a_process(name, what, n) for _ in range(rounds)), strict=True)
+        rows.append({"softplus": name, "what": what, "n": n, "ms": 1e3 * median(seconds), "peak GB": median(gigabytes)})
     return rows
 
 
-def _in_a_process(what: str, n: int) -> tuple[float, float]:
-    command = [sys.executable, "-m", "benchmarks.gradients.costs", what, str(n)]
+def _in_a_process(name: str, what: str, n: int) -> tuple[float, float]:
+    command = [sys.executable, "-m", "benchmarks.gradients.costs", name, what, str(n)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds, gigabytes = map(float, done.stdout.split())
     return seconds, gigabytes
 
 
 if __name__ == "__main__":
-    _ = measured(sys.argv[1], 10)  # imports and first calls
-    seconds = measured(sys.argv[1], int(sys.argv[2]))
+    _, name, what, n = sys.argv
+    _ = measured(name, what, 10 if what == SLOW else int(n))  # imports and first calls
+    seconds = measured(name, what, int(n))
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
