@@ -15,8 +15,9 @@ from harness.evidence import equal, fingerprint, informative
 from harness.linking import Model, Note, Work, layout, link_units
 from harness.loose import link_rest
 from harness.recipe import Parameter
+from harness.report.fragment import as_told
 from harness.structure import Piece, Unit, kin, plain_kind, units
-from harness.views import Link, Side, View, placed, put_value, see, see_value
+from harness.views import Link, Side, View, describe, placed, put_value, see, see_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,6 +28,21 @@ class Pairing:
     unmatched_reference: tuple[Note, ...]
     unmatched_candidate: tuple[Note, ...]
     notes: tuple[Note, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.links)} parameters of the two models belong together"]
+        lines += [f"  {link.name}: {_told(link.candidate)}, by {link.how}" for link in self.links]
+        for side, unmatched in (("reference", self.unmatched_reference), ("candidate", self.unmatched_candidate)):
+            lines += [f"without a counterpart in the {side}: {note.parameter}, {note.text}" for note in unmatched]
+        return "\n".join([*lines, *(f"note: {note.text}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        return as_told(str(self))
+
+
+def _told(side: Side) -> str:
+    summands = " + ".join([side.parameter, *(added.parameter for added in side.added)])
+    return f"{summands} {describe(side.view)}"
 
 
 def pair_parameters(

@@ -86,7 +86,7 @@ def _check_counts(steps: Any, batch_size: Any, recipes: tuple[Recipe, Recipe]) -
 
 
 def transfer(reference: Any, candidate: Any, x: Any = None) -> Pairing:
-    """Write the reference's parameters and buffers into the candidate's model, in its own layout; returns the pairing.
+    """Write the reference's parameters and buffers into the candidate's model, in its own layout; returns the pairing as it is then.
 
     x: examples, as `compare` takes them. With them both models are run, and a layout that only the forward pass shows
     (in which order an image was flattened) is found and put right. Raises HarnessError where a parameter of the
@@ -103,11 +103,10 @@ def transfer(reference: Any, candidate: Any, x: Any = None) -> Pairing:
     other.assign(recipes[1], transfer_values(pairing, values[0], watched[1].parameters, values[1]))
     for _ in pairing.links if x is not None else ():
         first = compare(*recipes, x, steps=0).first
-        pairing, _, values = _paired(recipes)
         if first is None or not first.edit:
             break
-        other.assign(recipes[1], edited_values(first.edit, *values))
-    return pairing
+        other.assign(recipes[1], edited_values(first.edit, *_paired(recipes)[2]))
+    return _paired(recipes)[0]
 
 
 def _paired(recipes: tuple[Recipe, Recipe]) -> tuple[Pairing, list[Watched], tuple[Values, Values]]:

@@ -230,7 +230,9 @@ def test_weights_that_were_never_transferred_can_be() -> None:
     for parameter in candidate.parameters():
         torch.nn.init.normal_(parameter)
     assert compared(network(), candidate, y=None, steps=0).verdict == "different"
-    _ = harness.transfer(network(), candidate)
+    told = str(harness.transfer(network(), candidate)).splitlines()
+    assert told[:2] == ["6 parameters of the two models belong together", "  0.weight: first.weight as it is, by value"]
+    assert not [line for line in told if "not the same" in line]
     assert compared(network(), candidate, y=None, steps=0).verdict in ("identical", "rounding")
 
 

@@ -141,6 +141,13 @@ def test_a_real_run_has_the_documented_columns_and_the_same_bytes_twice(tmp_path
     pd.testing.assert_frame_equal(*curves)
 
 
+def test_a_notebook_shows_what_is_said() -> None:
+    check = harness.check_gradient((lambda x: x**3, lambda v, x: v * x**2), np.array([1.0, 2.0]))
+    html = check._repr_html_()
+    assert "<strong>fail" in html
+    assert "<pre>pattern: factor" in html
+
+
 def test_a_comparison_is_kept_and_given_back(tmp_path: Path) -> None:
     if "pytorch" not in registry.installed():
         pytest.skip(registry.pip_line("pytorch"))

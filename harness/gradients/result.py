@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.report.fragment import as_told
+
 Verdict = Literal["pass", "fail", "inconclusive"]
 
 Where = tuple[int, int, tuple[int, ...]]
@@ -77,6 +79,9 @@ class GradientCheck:
         seen = f"errors above {self.resolution:.1g} are seen" if self.resolution == self.resolution else "resolution -"
         lines.append(f"{self.framework}, {self.precision}: {seen}; {counts}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return as_told(str(self))
 
 
 def _index(index: tuple[int, ...]) -> str:
