@@ -29,7 +29,10 @@ HAIR = 2.0**-40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """A step of both sides. keep: the slots that stay the candidate's own when it begins from the reference's state."""
+    """A step of both sides. keep: the slots that stay the candidate's own when it begins from the reference's state.
+
+    later: the reference's next step, where it was recorded and cannot be taken from anywhere else.
+    """
 
     plan: Plan
     sides: tuple[Follower, Follower]
@@ -37,6 +40,7 @@ class Moment:
     reference: Taken
     candidate: Taken
     keep: frozenset[str] = frozenset()
+    later: Taken | None = None
 
 
 def fed_alike(moment: Moment) -> Taken:
@@ -61,8 +65,13 @@ def nearby(moment: Moment, seed: int, *, forced: bool = True) -> tuple[Taken, Ta
 def further(moment: Moment, seed: int) -> tuple[Moment, Taken]:
     """The moment one step on: from the reference's state behind the step, parameters moved by a tenth, on the same
     batch; and the candidate's step from there, each block fed what the reference's was. Where the sides keep other
-    slots it is from the state before the step."""
+    slots it is from the state before the step. A recorded reference's is the next one as it was."""
     sides, taken = moment.sides, moment.reference
+    if moment.later:
+        states = mapped(moment.plan.pairing, moment.later.before, moment.candidate.before)
+        fed = forced_by(moment.plan, moment.later, moment.candidate)
+        moment = replace(moment, step=moment.step + 1, reference=moment.later, later=None)
+        return moment, retake(sides[1], states, sides[1].batches(moment.step), fed)
     start, other = taken.records["float64"].after, moment.candidate.records["float64"].after
     if start is None or other is None or set(start.slots) != set(other.slots):
         start, other = taken.before["float64"], moment.candidate.before["float64"]

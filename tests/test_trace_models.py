@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from frameworks import FRAMEWORKS, installed
 from harness.case import HarnessError
 from harness.cases import CASES
 from harness.comparison import Comparison
-from harness.trace import Thinning, diff, read_trace, record
+from harness.trace import Difference, Thinning, diff, read_trace, record
 from tests.test_traces import altered
 
 RNG = np.random.default_rng(0)
@@ -59,6 +60,29 @@ def jax_side(rate: float = 0.1) -> Any:
 
 
 SIDES = {"pytorch": torch_side, "keras": keras_side, "jax": jax_side}
+
+
+def torch_named(names: str, rate: float = 0.1) -> Any:
+    import torch
+
+    first, activation, last = torch_side().model
+    layers = zip(names, (first, activation, last), strict=True)
+    net = torch.nn.Sequential(OrderedDict(layers))
+    return harness.side(net, loss=torch.nn.MSELoss(), optimizer=torch.optim.SGD(net.parameters(), rate, momentum=0.5))
+
+
+def keras_named(names: str, rate: float = 0.1) -> Any:
+    """With the names that Keras gives: it counts through the session."""
+    import keras
+
+    layers = [keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.set_weights(W)
+    model.compile(keras.optimizers.SGD(rate, momentum=0.5), "mse")
+    return model
+
+
+NAMED = {"pytorch": torch_named, "keras": keras_named}
 
 
 @pytest.fixture(params=MODELS)
@@ -155,3 +179,113 @@ def test_another_start_is_refused(side: Any, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(globals(), "W", [1.5 * W[0], *W[1:]])
     with pytest.raises(HarnessError, match="starts from another"):
         _ = diff(trace, side(), X, Y)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name in MODELS])
+def test_names_are_no_identity_in_thinned_runs_either(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thin = Thinning(above=3)
+    trace = record(NAMED[name]("abc"), tmp_path / "trace", X, Y, **HOW, thinning=thin)
+    again = record(NAMED[name]("xyz"), tmp_path / "again", X, Y, **HOW, thinning=thin)
+    assert trace.header.model
+    assert again.header.model
+    assert trace.header.model.order != again.header.model.order
+    for other in (again, NAMED[name]("xyz")):
+        found = diff(trace, other, X, Y)
+        assert found.verdict == "identical", str(found)
+        assert set(found.frame["candidate_name"]) != {""}
+    rate = diff(trace, NAMED[name]("xyz", 0.11), X, Y)
+    assert isinstance(rate, Difference)
+    assert (rate.verdict, rate.first and rate.first["step"]) == ("different", 0)
+    assert str(rate.first and rate.first["name"]).startswith("update:")
+    wrong = altered(again, tmp_path / "wrong", 1, "loss", "loss", 1.5)
+    assert diff(trace, wrong).verdict in ("different", "undecided")
+    monkeypatch.setitem(globals(), "W", [1.5 * W[0], *W[1:]])
+    with pytest.raises(HarnessError, match="starts from another"):
+        _ = diff(trace, NAMED[name]("xyz"), X, Y)
+    with pytest.raises(HarnessError, match="only a fingerprint"):
+        _ = diff(trace, torch_deeper(), X, Y) if name == "pytorch" else diff(trace, keras_deeper(), X, Y)
+
+
+def torch_deeper() -> Any:
+    import torch
+
+    net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Linear(5, 5), torch.nn.Linear(5, 2))
+    return harness.side(net, loss=torch.nn.MSELoss(), optimizer=torch.optim.SGD(net.parameters(), 0.1))
+
+
+def keras_deeper() -> Any:
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(n) for n in (5, 5, 2))])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model
+
+
+def changed_torch(what: str) -> Any:
+    import torch
+    from torch import nn
+
+    net = torch_side().model
+    options: dict[str, Any] = {"lr": 0.1, "momentum": 0.5}
+    loss: Any = nn.MSELoss(reduction="sum") if what == "loss-reduction" else nn.MSELoss()
+    if what == "learning-rate":
+        options["lr"] = 0.11
+    return harness.side(net, loss=loss, optimizer=torch.optim.SGD(net.parameters(), **options))
+
+
+def changed_keras(what: str) -> Any:
+    import keras
+
+    model = keras_side(0.11 if what == "learning-rate" else 0.1)
+    if what == "loss-reduction":
+        loss = keras.losses.MeanSquaredError(reduction="sum")
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.5), loss)
+    return model
+
+
+CHANGED = {"pytorch": changed_torch, "keras": changed_keras}
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGED if name in MODELS])
+@pytest.mark.parametrize("what", ["learning-rate", "loss-reduction"])
+def test_one_live_side_is_enough_to_prove_a_cause(name: str, what: str, tmp_path: Path) -> None:
+    trace = record(SIDES[name](), tmp_path / "trace", X, Y, **HOW)
+    side = CHANGED[name](what)
+    found = diff(trace, side, X, Y)
+    assert isinstance(found, Difference)
+    assert (what, "proven") in {(cause.id, cause.status) for cause in found.causes}, str(found)
+    live = harness.compare(SIDES[name](), CHANGED[name](what), X, Y, **HOW)
+    assert {cause.id for cause in found.causes} == {cause.id for cause in live.causes}
+    there = diff(side, trace, X, Y)
+    assert isinstance(there, Difference)
+    assert {(cause.id, cause.status) for cause in there.causes} == {(cause.id, cause.status) for cause in found.causes}
+    one, other = found.causes[0].advice, there.causes[0].advice
+    assert [one.get("reference"), one.get("candidate")] == [other.get("candidate"), other.get("reference")]
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGED if name in MODELS])
+def test_what_explains_one_step_alone_is_not_proven(name: str, tmp_path: Path) -> None:
+    short = {**HOW, "steps": 1}
+    trace = record(SIDES[name](), tmp_path / "trace", X, Y, **short)
+    found = diff(trace, CHANGED[name]("learning-rate"), X, Y)
+    assert isinstance(found, Difference)
+    assert {(cause.id, cause.status) for cause in found.causes} == {("learning-rate", "likely")}
+
+
+def test_a_wrong_number_in_a_record_is_no_cause(side: Any, tmp_path: Path) -> None:
+    sound = record(side(), tmp_path / "sound", X, Y, **HOW)
+    for kind in ("activation", "gradient", "loss"):
+        name = next(block.name for block in sound.blocks(1, 1) if block.kind == kind)
+        found = diff(altered(sound, tmp_path / kind, 1, kind, name, 1.5), side(), X, Y)
+        assert isinstance(found, Difference)
+        assert found.verdict == "different"
+        assert not [cause for cause in found.causes if cause.status == "proven"], str(found)
+
+
+def test_two_records_say_why_they_name_no_cause(side: Any, tmp_path: Path) -> None:
+    one, other = (record(side(rate=rate), tmp_path / str(rate), X, Y, **HOW) for rate in (0.1, 0.2))
+    found = diff(one, other)
+    assert found.verdict == "different"
+    assert any("gradparity diff TRACE MODULE:SIDE" in note for note in found.notes)

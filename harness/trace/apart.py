@@ -31,7 +31,7 @@ from harness.judging import (
 from harness.mismatch import mismatch
 from harness.trace.difference import Difference, versions_between
 from harness.trace.reading import Trace
-from harness.trace.steps import Shown, by_name, by_plan
+from harness.trace.steps import Shown, by_name, by_plan, keys_of, renamed
 from harness.trace.versus import job_of
 from harness.tracking import Columns, frame_of, rows_of_step
 
@@ -50,13 +50,17 @@ def compare_records(reference: Trace, candidate: Trace) -> Difference:
         )
     if one.model and other.model:
         alike = one.framework == other.framework and set(one.model.order) == set(other.model.order)
+        names = None if alike or one.framework != other.framework else renamed(one.model, other.model)
         if alike and one.data != other.data:
             raise HarnessError(f"{candidate.folder} was recorded on other data than {reference.folder}; use the same")
-        order = [(kind, name) for kind, _, name in (key.partition("/") for key in one.model.order)]
-        steps = by_name(reference, candidate, order) if alike else by_plan(reference, candidate)
+        thinned = one.thinning.thins or other.thinning.thins
+        if alike or (thinned and names):
+            steps = by_name(reference, candidate, keys_of(one.model), names or {})
+        else:
+            steps = by_plan(reference, candidate)
     else:
         layout = job_of(reference, candidate, None).layout
-        steps = by_name(reference, candidate, [(quantity.kind, quantity.name) for quantity in layout.quantities])
+        steps = by_name(reference, candidate, [(quantity.kind, quantity.name) for quantity in layout.quantities], {})
     found = Verdicts()
     for shown in steps:
         found.observe(shown)

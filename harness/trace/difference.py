@@ -46,8 +46,12 @@ class Difference:
     @property
     def changes(self) -> int | None:
         """The first step at which not all is bit for bit the same."""
-        apart = self.frame.loc[(self.frame["verdict"] != "identical") & (self.frame["because"] != "missing"), "step"]
-        return int(apart.min()) if len(apart) else None
+        return int(self._changed["step"].iloc[0]) if len(self._changed) else None
+
+    @property
+    def _changed(self) -> Any:
+        """The rows that are not bit for bit the same; steps and, in a step, the order of the computation."""
+        return self.frame[(self.frame["verdict"] != "identical") & (self.frame["because"] != "missing")]
 
     def __str__(self) -> str:
         words = f"{self.verdict} ({self.because})" if self.because else self.verdict
@@ -61,7 +65,7 @@ class Difference:
             worst = self.frame.loc[self.frame["ratio"].idxmax()]
             lines.append(f"largest difference: {worst['ratio']:.2g} times what rounding explains ({worst['name']})")
         if self.changes is not None and self.verdict != "different":
-            lines.append(f"bit for bit the same up to step {self.changes}" if self.changes else "apart from the start")
+            lines.append(f"bit for bit the same up to {self._changed.iloc[0]['name']} at step {self.changes}")
         lines += [f"version: {version}" for version in self.versions]
         lines += [f"note: {note}" for note in self.notes[:NOTES]]
         if len(self.notes) > NOTES:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from harness.case import Case, HarnessError
 from harness.comparison import Comparison
 from harness.porting import compare
 from harness.recipe import Recipe
+from harness.trace.alive import causes_between, turned
 from harness.trace.apart import compare_records
 from harness.trace.completing import completed
 from harness.trace.difference import Difference
@@ -74,9 +76,30 @@ def diff(
         found = {i: side for i, side in enumerate(given) if isinstance(side, Trace)}
         for i in sorted({0, 1} - set(found), key=lambda i: not _speaks(given[i])):
             like = found.get(1 - i)  # the reference comes last: it speaks the other's conventions
-            found[i] = _record(given[i], Path(scratch) / str(i), x, y, steps, batch_size, FULL, like)
+            own = _own(x, i), _own(y, i)
+            found[i] = _record(given[i], Path(scratch) / str(i), *own, steps, batch_size, FULL, like)
             found[i].label = getattr(given[i], "conventions", "") or "now"
-        return _compare((found[0], found[1]), Path(scratch))
+        result = _compare((found[0], found[1]), Path(scratch))
+        return _explained(result, given, x, y) if result.first and found[0].header.model else result
+
+
+def _own(values: Any, i: int) -> Any:
+    """A tuple of two is a pair, one for each side's layout."""
+    return values[i] if isinstance(values, tuple) and len(values) == 2 else values
+
+
+def _explained(result: Difference, given: Sequence[Any], x: Any, y: Any) -> Difference:
+    """With the causes, where one of two models is a record and the other one is here."""
+    i = next((i for i, side in enumerate(given) if not isinstance(side, Trace)), None)
+    if i is None or not result.first:
+        why = "two records name no cause: compare one with the other model itself (gradparity diff TRACE MODULE:SIDE)"
+        return replace(result, notes=[*result.notes, why])
+    names = result.sides if i else (result.sides[1], result.sides[0])
+    try:
+        causes = causes_between(given[1 - i], _recipe(given[i]), _own(x, i), _own(y, i), result.first["step"], names)
+    except HarnessError as reason:
+        return replace(result, notes=[*result.notes, f"no cause was looked for: {reason}"])
+    return replace(result, causes=causes if i else [turned(cause) for cause in causes])
 
 
 def _compare(traces: tuple[Trace, Trace], scratch: Path) -> Difference:
@@ -86,6 +109,10 @@ def _compare(traces: tuple[Trace, Trace], scratch: Path) -> Difference:
     if any(trace.header.thinning.thins for trace in whole):
         return compare_records(*traces)
     return compare_cases(whole[0], whole[1], None)
+
+
+def _recipe(side: Any) -> Recipe:
+    return side if isinstance(side, Recipe) else Recipe(model=side)
 
 
 def _speaks(side: Any) -> bool:
@@ -122,6 +149,5 @@ def _record(
         raise HarnessError("x is missing: a model is recorded on examples; give x (and y, where it has a loss)")
     if header and header.model:
         steps, batch_size = 0 if header.model.inference else header.steps, header.model.batch_size
-    recipe = side if isinstance(side, Recipe) else Recipe(model=side)
     steps = 1 if steps is None else steps
-    return record_model(recipe, folder, x, y, steps=steps, batch_size=batch_size, thinning=thinning)
+    return record_model(_recipe(side), folder, x, y, steps=steps, batch_size=batch_size, thinning=thinning)

@@ -44,9 +44,9 @@ def record_model(
         for step in range(max(steps, 1)):
             taken = take(follower, step, states)
             states, outputs = states_after(follower, taken), taken.records["float64"].outputs
-            tensors, found = {}, dict(_shown(taken, parameters))
-            order |= dict.fromkeys(found)
-            for (what, name), both in found.items():
+            tensors = {}
+            for (what, name), both in _shown(taken, parameters):
+                order[what, name] = None
                 if thinning.thins or what != "update":
                     tensors |= keyed(thinning, step, what, name, [of[None] for of in both])
             for (what, name), both in _state(taken.before, parameters) if step == 0 else ():

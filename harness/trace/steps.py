@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from harness.judging import K
 from harness.layout import Kind, Layout, Quantity
 from harness.pairing import Pairing, pair_parameters
 from harness.recipe import Parameter
+from harness.trace.header import Model
 from harness.trace.models import Entries, Key, Pair, entries, taken_at, with_updates
 from harness.trace.reading import Trace
 from harness.trace.thinning import Fingerprint, fingerprint, least_difference
@@ -42,28 +43,30 @@ class Shown:
     candidate_names: Sequence[str]
 
 
-def by_name(reference: Trace, candidate: Trace, order: Sequence[Key]) -> Iterator[Shown]:
-    """Steps of two runs that call everything alike. Raises HarnessError where a quantity is not of one shape."""
+def by_name(reference: Trace, candidate: Trace, order: Sequence[Key], names: Mapping[Key, Key]) -> Iterator[Shown]:
+    """Steps of two runs that call everything alike, or the candidate as `names` has it: the reference's key by its own.
+    Raises HarnessError where a quantity is not of one shape."""
+    theirs = {ours: own for own, ours in names.items()}
     last: tuple[Entries, Entries] | None = None
     start = True
     for step in range(reference.header.steps):
-        read = entries(reference, step), entries(candidate, step)
+        read = entries(reference, step), {names.get(key, key): of for key, of in entries(candidate, step).items()}
         before = last or read
         if last is None:
             _check_start(reference, candidate, *read)
         now = with_updates(read[0], before[0]), with_updates(read[1], before[1])
-        names = [key for key in order if key in now[0] and key in now[1]]
-        if extra := [key for key in {**now[0], **now[1]} if key not in names and key[0][:7] != "before_"]:
+        both = [key for key in order if key in now[0] and key in now[1]]
+        if extra := [key for key in {**now[0], **now[1]} if key not in both and key[0][:7] != "before_"]:
             raise HarnessError(
                 f"{' '.join(extra[0])} at step {step} is in one of {reference.folder} and {candidate.folder} only; "
                 "record both sides of the same model"
             )
-        columns, doubtful = zip(*(_measured(key, now[0][key], now[1][key]) for key in names), strict=True)
-        measures = together(_layout(names, now[0]), columns)
+        columns, doubtful = zip(*(_measured(key, now[0][key], now[1][key]) for key in both), strict=True)
+        measures = together(_layout(both, now[0]), columns)
         doubts = np.array([doubtful])
 
-        def tensors(at: int, now: tuple[Entries, Entries] = now, names: list[Key] = names) -> Any:
-            found = now[0][names[at]], now[1][names[at]]
+        def tensors(at: int, now: tuple[Entries, Entries] = now, both: list[Key] = both) -> Any:
+            found = now[0][both[at]], now[1][both[at]]
             if not any(isinstance(of, Fingerprint) for of in found):
                 return found
             prints = (of if isinstance(of, Fingerprint) else fingerprint(*of) for of in found)
@@ -75,11 +78,37 @@ def by_name(reference: Trace, candidate: Trace, order: Sequence[Key]) -> Iterato
             doubtful=doubts,
             start=start,
             tensors=tensors,
-            candidate_names=[""] * len(names),
+            candidate_names=[_tensor(theirs[key]) if key in theirs else "" for key in both],
         )
-        state = np.array([kind in STATE for kind, _ in names])
+        state = np.array([kind in STATE for kind, _ in both])
         start = bool((measures.ratio <= K)[0, state].all() and not doubts[0, state].any())
         last = read
+
+
+def keys_of(model: Model) -> list[Key]:
+    """All that a step of a model shows, in the order of the computation."""
+    return [(kind, name) for kind, _, name in (key.partition("/") for key in model.order)]
+
+
+def renamed(reference: Model, candidate: Model) -> dict[Key, Key] | None:
+    """The reference's keys by the candidate's, where the two models are built alike, part by part, and only call things
+    otherwise (Keras numbers its layers through a session). Whether they are the same their start must show."""
+    ours, theirs = keys_of(reference), keys_of(candidate)
+    built = [[(p.op, p.role, p.shape, p.buffer) for p in of.parameters] for of in (reference, candidate)]
+    if [kind for kind, _ in ours] != [kind for kind, _ in theirs] or built[0] != built[1]:
+        return None
+    parameters = [
+        ((kind, q.name), (kind, p.name))
+        for p, q in zip(reference.parameters, candidate.parameters, strict=True)
+        for kind in ("parameter", "buffer")
+    ]
+    names = dict([*zip(theirs, ours, strict=True), *parameters])
+    before = {(f"before_{kind}", name): (f"before_{kind}", new) for (kind, name), (_, new) in names.items()}
+    return names | before
+
+
+def _tensor(key: Key) -> str:
+    return key[1].removeprefix("dL/d").rpartition(":")[2]
 
 
 def _check_start(reference: Trace, candidate: Trace, one: Entries, other: Entries) -> None:
