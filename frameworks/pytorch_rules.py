@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, optim
@@ -32,21 +33,25 @@ def read_optimizer(optimizer: optim.Optimizer) -> Optimizer | None:
 def read_rule(recipe: Recipe, names: Mapping[Tensor, str]) -> Rule | None:
     """All that lies between a recipe's gradients and its updates; None where user code lies there too.
 
-    names: of the parameters. Groups may differ in weight_decay, where some have none. The schedule is taken to have
-    advanced with every update since the first.
+    names: of the parameters. Groups may differ in weight_decay, where some have none, and in their rates. The schedule
+    is taken to have advanced with every update since the first.
     """
     optimizer = recipe.optimizer
     if not isinstance(optimizer, optim.Optimizer) or recipe.after_backward or recipe.train_step:
         return None
-    decays = {group.get("weight_decay", 0) for group in optimizer.param_groups} - {0}
-    settings = [{**_settings(group), "weight_decay": max(decays, default=0)} for group in optimizer.param_groups]
-    base, schedule = _scheduled(recipe.schedule, settings[0]["lr"])
-    if len(decays) > 1 or any(group != settings[0] for group in settings) or schedule is None:
+    groups = optimizer.param_groups
+    decays = {group.get("weight_decay", 0) for group in groups} - {0}
+    settings = [{**_settings(group), "weight_decay": max(decays, default=0), "lr": None} for group in groups]
+    base, schedule = _scheduled(recipe.schedule, float(groups[0]["lr"]))
+    if schedule is None or len(decays) > 1 or any(group != settings[0] for group in settings):
+        return None
+    rates = [float(group["lr" if recipe.schedule is None else "initial_lr"]) for group in groups]
+    if rates[0] == 0 and any(rates):
         return None
     rule = _read(type(optimizer), {**settings[0], "lr": base})
     if rule is None:
         return None
-    members = [(names.get(tensor, ""), group) for group in optimizer.param_groups for tensor in group["params"]]
+    members = [(names.get(tensor, ""), group) for group in groups for tensor in group["params"]]
     return Rule(
         optimizer=rule,
         accumulation=Accumulation(every=recipe.accumulate, combine="sum", cleared=recipe.zero_grad),
@@ -56,6 +61,12 @@ def read_rule(recipe: Recipe, names: Mapping[Tensor, str]) -> Rule | None:
         first_position=0,
         decayed=tuple(name for name, group in members if group["weight_decay"]),
         trained=tuple(name for name, _ in members),
+        multiples=tuple(
+            (names.get(tensor, ""), own / rates[0])
+            for own, group in zip(rates, groups, strict=True)
+            for tensor in group["params"]
+            if own != rates[0]
+        ),
     )
 
 
@@ -144,13 +155,27 @@ _READERS: Mapping[type[optim.Optimizer], Callable[[Group, dict[str, Any]], Optim
 
 
 def read_schedule(schedule: Any) -> tuple[float, Schedule] | None:
-    """A scheduler's base rate and formula, from its own start; None for one that is not known, or of several rates."""
+    """A scheduler's base rate (the first group's) and formula, from its own start; None for one that is not known, or
+    that does not move the rates of several groups alike."""
     if not isinstance(schedule, lr_scheduler.LRScheduler):
         return None
-    bases = {float(group["initial_lr"]) for group in schedule.optimizer.param_groups}
-    base = bases.pop()
-    found = None if bases else _formula(schedule, base)
-    return found and (base, found)
+    base, *others = (float(group["initial_lr"]) for group in schedule.optimizer.param_groups)
+    found = _formula(schedule, base)
+    if found is None or (set(others) - {base} and _formula(schedule, 2 * base) != _doubled(found)):
+        return None
+    return base, found
+
+
+def _doubled(schedule: Schedule) -> Schedule:
+    """The schedule with all rates twice as high."""
+    match schedule:
+        case Piecewise():
+            return replace(schedule, rates=tuple(2 * rate for rate in schedule.rates))
+        case Polynomial() | Cosine():
+            return replace(schedule, end_rate=2 * schedule.end_rate)
+        case Warmup():
+            return replace(schedule, start_rate=2 * schedule.start_rate, then=_doubled(schedule.then))
+    return schedule
 
 
 def _scheduled(schedule: Any, rate: float) -> tuple[float, Schedule | None]:

@@ -180,6 +180,12 @@ CAUSES = (
     # --- optimizer ----------------------------------------------------------------------------------------------
     _U(id="learning-rate", meaning="another learning rate value", edits=("optimizer.learning_rate",)),
     _U(
+        id="learning-rate-groups",
+        meaning="some parameters have a learning rate of their own on one side only, or another one",
+        edits=("Rule.multiples",),
+        source="torch 2.13 torch/optim/optimizer.py param_groups; Keras 3.15 has one rate",
+    ),
+    _U(
         id="optimizer-default-lr",
         meaning="default learning rate",
         edits=("optimizer.learning_rate",),

@@ -249,7 +249,8 @@ class Rule:
 
     clipping: None for none. schedule_every: what the schedule's position counts: updates, backward passes (Keras's own,
     where gradients accumulate) or epochs. first_position: the position before any of them. decayed: the parameters that
-    weight_decay acts on. trained: those that move.
+    weight_decay acts on. trained: those that move. multiples: the parameters whose rate is a multiple of the
+    schedule's, and which.
     """
 
     optimizer: Optimizer
@@ -260,3 +261,4 @@ class Rule:
     first_position: int
     decayed: Scope
     trained: Scope
+    multiples: tuple[tuple[str, float], ...] = ()

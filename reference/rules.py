@@ -73,7 +73,8 @@ def updated_all(
     for name, g in trained.items():
         W = values[name]
         decay = rule.optimizer.weight_decay if in_scope(rule.decayed, name, W) else 0.0
-        optimizer = dataclasses.replace(rule.optimizer, learning_rate=lr, weight_decay=decay)
+        own_rate = lr * dict(rule.multiples).get(name, 1.0)
+        optimizer = dataclasses.replace(rule.optimizer, learning_rate=own_rate, weight_decay=decay)
         own = {slot: slots[slot][name] for slot in slot_names(optimizer)}
         after[name], own = updated(optimizer, t, W, g, own, leaked)
         for slot, value in own.items():

@@ -140,6 +140,29 @@ def test_a_recipe_as_read_updates_as_torchs(name: str, kind: str) -> None:
             assert np.abs(values[parameter] - tensor.detach().numpy()).max() < 1e-13
 
 
+@pytest.mark.parametrize("name", ["none", *SCHEDULES])
+@pytest.mark.parametrize("kind", ["nesterov", "adamw"])
+def test_groups_with_rates_of_their_own_update_as_torchs(name: str, kind: str) -> None:
+    held = tensors()
+    optimizer = OPTIMIZERS[kind]([{"params": [held["W"]]}, {"params": [held["b"]], "lr": 0.7}])
+    schedule = SCHEDULES[name](optimizer) if name != "none" else None
+    recipe = Recipe(model=None, optimizer=optimizer, schedule=schedule)
+    rule = read_rule(recipe, {tensor: name for name, tensor in held.items()})
+    if name in ("cosine", "restarts"):  # both go down to one rate, and so by other factors
+        assert rule is None
+        return
+    assert rule is not None
+    assert [name for name, _ in rule.multiples] == ["b"]
+    values, slots = START, first_slots(rule.optimizer)
+    for t, gradients in enumerate(GRADIENTS, start=1):
+        own_step(held, optimizer, gradients)
+        if schedule is not None:
+            schedule.step()
+        values, slots = updated_all(rule, t, 0, values, gradients, slots)
+        for parameter, tensor in held.items():
+            assert np.abs(values[parameter] - tensor.detach().numpy()).max() < 1e-13
+
+
 def first_slots(optimizer: Any) -> dict[str, dict[str, np.ndarray]]:
     by_name = {name: initial_slots(optimizer, W) for name, W in START.items()}
     return {slot: {name: by_name[name][slot] for name in START} for slot in by_name["W"]}
@@ -214,7 +237,7 @@ class OwnStep(rates.StepLR):
     [
         {"optimizer": lambda p: optim.SGD(p, lr=0.1, maximize=True)},
         {"optimizer": lambda p: optim.Rprop(p)},
-        {"optimizer": lambda p: optim.SGD([{"params": [q], "lr": 0.1 * i} for i, q in enumerate(p, 1)])},
+        {"optimizer": lambda p: optim.SGD([{"params": [q], "momentum": 0.1 * i} for i, q in enumerate(p)], lr=1)},
         {"after_backward": print},
         {"train_step": print},
         {"schedule": lambda o: rates.LambdaLR(o, lambda t: 0.5)},

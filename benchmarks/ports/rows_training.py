@@ -86,6 +86,11 @@ def no_decay_for_biases(params: Any, **options: Any) -> torch.optim.Optimizer:
     return optim.AdamW(groups, lr=0.01, eps=TINY, **options)
 
 
+def faster_head(params: Any) -> torch.optim.Optimizer:
+    *body, weight, bias = params
+    return optim.SGD([{"params": body}, {"params": [weight, bias], "lr": 0.2}], lr=0.05, momentum=0.9)
+
+
 def decaying(exclude: bool) -> Any:
     rule = rules.AdamW(0.01, weight_decay=0.05, epsilon=TINY)
     if exclude:
@@ -193,6 +198,18 @@ PORTS = [
         partial(trained, partial(optim.Adadelta, lr=1.0), K_ADADELTA),
         "adadelta-rho",
         "update:*",
+    ),
+    planted(
+        "rows_training/a rate of the head's own",
+        partial(trained, faster_head, partial(K_SGD, momentum=0.9)),
+        "learning-rate-groups",
+        "update:fc3.weight",
+    ),
+    planted(
+        "rows_training/a rate of the head's own, halved",
+        partial(trained, faster_head, halved_at_third, partial(StepLR, step_size=2, gamma=0.5), steps=2),
+        "learning-rate-groups",
+        "update:fc3.weight",
     ),
     planted("rows_training/nadam", partial(trained, NADAM, K_NADAM), "nadam-momentum-decay", "update:*"),
     planted(

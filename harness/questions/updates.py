@@ -141,7 +141,11 @@ def _parts(moment: Moment, side: int, links: dict[str, Link]) -> Parts:
         return ()
     bare: dict[str, Any] = dict.fromkeys(("optimizer", "clipping", "schedule", "accumulation"))
     scopes = {name: in_common(moment, side, getattr(rule, name), links) for name in ("decayed", "trained")}
-    return rule.optimizer, rule.clipping, rule.schedule, rule.accumulation, replace(rule, **bare, **scopes)
+    times = dict(rule.multiples)
+    owned = {name: (link.candidate if side else link.reference).parameter for name, link in links.items()}
+    multiples = tuple((name, times[own]) for name, own in owned.items() if own in times)
+    rest = replace(rule, **bare, **scopes, multiples=multiples)
+    return rule.optimizer, rule.clipping, rule.schedule, rule.accumulation, rest
 
 
 def _state(moment: Moment, links: dict[str, Link]) -> State:
@@ -173,9 +177,10 @@ def _slots(rule: Rule, state: State, rate: float) -> dict[str, dict[str, np.ndar
     inside = getattr(rule.optimizer, "velocity", "") == "step"
     unit = (-rate if isinstance(rule.optimizer, SGD) else rate) if inside else 1.0
     for name, W in state.values.items():  # noqa: N806
+        own_unit = unit * dict(rule.multiples).get(name, 1.0) if inside else unit
         for slot, first in initial_slots(rule.optimizer, W).items():
             held = state.slots.get(slot, {}).get(name)
             first = first.astype(np.float32).astype(first.dtype)
             own = first if held is None or not state.count else held
-            filled.setdefault(slot, {})[name] = own * unit if slot == "velocity" else own
+            filled.setdefault(slot, {})[name] = own * own_unit if slot == "velocity" else own
     return filled
