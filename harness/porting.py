@@ -86,8 +86,8 @@ def _check_counts(steps: Any, batch_size: Any, recipes: tuple[Recipe, Recipe]) -
 
 
 def transfer(reference: Any, candidate: Any, x: Any = None) -> Pairing:
-    """Write the reference's parameters and buffers into the candidate's model, in its own layout; returns the pairing as
-    it is then.
+    """Write the reference's parameters and buffers into the candidate's model, in its own layout; returns the pairing
+    as it is then.
 
     x: examples, as `compare` takes them. With them both models are run, and a layout that only the forward pass shows
     (in which order an image was flattened) is found and put right. Raises HarnessError where a parameter of the
