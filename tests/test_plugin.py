@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import frameworks as registry
+from tests.plugin_sessions import Imports, session
+from tests.plugin_sessions import imports as imports
 
 MODELS = """
 import numpy as np
@@ -94,9 +97,10 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 @needs_torch
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_a_session_shows_all_that_was_found(suite: pytest.Pytester, workers: tuple[str, ...]) -> None:
+def test_a_session_shows_all_that_was_found(suite: pytest.Pytester, imports: Imports, workers: tuple[str, ...]) -> None:
     """In functions, fixtures, classes, parameters, unittest and subtests, with xdist and without: the same words."""
-    done = suite.runpytest_subprocess(*workers, "--junitxml=junit.xml", "--gradparity-report=pages")
+    run = suite.runpytest_subprocess if workers else partial(session, suite, imports)
+    done = run(*workers, "--junitxml=junit.xml", "--gradparity-report=pages")
     done.assert_outcomes(passed=6, failed=5, errors=1)
     assert done.ret == pytest.ExitCode.TESTS_FAILED
     done.stdout.fnmatch_lines(
@@ -160,22 +164,22 @@ def test_without_the_plugin_assertions_raise_all_the_same(suite: pytest.Pytester
 
 
 @needs_torch
-def test_a_failure_can_be_looked_into(suite: pytest.Pytester) -> None:
+def test_a_failure_can_be_looked_into(suite: pytest.Pytester, imports: Imports) -> None:
     """The line that gets the page, as it is printed, gets it."""
-    done = suite.runpytest_subprocess("test_suite.py::TestClass::test_method")
+    done = session(suite, imports, "test_suite.py::TestClass::test_method")
     line = next(line for line in done.outlines if "page: pytest" in line)
     assert line.endswith(
         "page: pytest 'test_suite.py::TestClass::test_method[0.0001]' --gradparity-report=DIR writes one"
     )
-    done = suite.runpytest_subprocess("test_suite.py::TestClass::test_method[0.0001]", "--gradparity-report=DIR")
+    done = session(suite, imports, "test_suite.py::TestClass::test_method[0.0001]", "--gradparity-report=DIR")
     done.assert_outcomes(failed=1)
     assert len(list((suite.path / "DIR").glob("*/report.html"))) == 1
 
 
-def test_a_report_folder_that_cannot_be_written_is_an_error(pytester: pytest.Pytester) -> None:
+def test_a_report_folder_that_cannot_be_written_is_an_error(pytester: pytest.Pytester, imports: Imports) -> None:
     _ = pytester.makepyfile("def test_nothing(): pass")
     _ = (pytester.path / "taken").write_text("")
-    done = pytester.runpytest_subprocess("--gradparity-report=taken")
+    done = session(pytester, imports, "--gradparity-report=taken")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(["ERROR: --gradparity-report taken is a file; name a folder"])
 
@@ -183,7 +187,7 @@ def test_a_report_folder_that_cannot_be_written_is_an_error(pytester: pytest.Pyt
 HEAVY = {"numpy", "pandas", "pydantic", "torch", "tensorflow", "keras", "jax", "pyarrow", "matplotlib"}
 
 
-def test_an_empty_session_imports_nothing_heavy(pytester: pytest.Pytester) -> None:
+def test_an_empty_session_imports_nothing_heavy(pytester: pytest.Pytester, imports: Imports) -> None:
     """Nor does one whose tests compare nothing."""
     _ = pytester.makepyfile("def test_nothing(): pass")
     script = "import sys, pytest; code = pytest.main(['-q']); print('loaded', code, *sys.modules)"

@@ -9,6 +9,8 @@ import pytest
 
 import frameworks as registry
 from harness.plugin.witness import file_name
+from tests.plugin_sessions import Imports, session
+from tests.plugin_sessions import imports as imports
 
 NAME = registry.installed()[-1] if registry.installed() else ""
 """One that starts fast."""
@@ -54,6 +56,9 @@ class Wrong:
         rows *= 1 + 1e-6
 
 native.start = lambda case, precision: Wrong(plain(case, precision))
+
+def pytest_unconfigure():
+    native.start = plain
 """
 
 
@@ -61,26 +66,26 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_from_the_first_run_to_a_change_that_is_meant(pytester: pytest.Pytester) -> None:
+def test_from_the_first_run_to_a_change_that_is_meant(pytester: pytest.Pytester, imports: Imports) -> None:
     _ = pytester.makepyfile(test_suite=SUITE)
     folder = pytester.path / "test_suite"
 
-    first = pytester.runpytest_subprocess()
+    first = session(pytester, imports)
     first.assert_outcomes(failed=TESTS)
     first.stdout.fnmatch_lines([f"there was no baseline, now there is: look at it, and add {folder}/test_run-*"])
     assert len(list(folder.iterdir())) == 3, "the second call of a test is not reached"
-    _ = pytester.runpytest_subprocess()
+    _ = session(pytester, imports)
     assert len(list(folder.iterdir())) == 5
     assert {path.parent for path in pytester.path.rglob("header.json")} == set(folder.iterdir()), "nothing elsewhere"
 
     stored = contents(folder)
-    second = pytester.runpytest_subprocess("--gradparity-regen")
+    second = session(pytester, imports, "--gradparity-regen")
     second.assert_outcomes(passed=TESTS)
     second.stdout.fnmatch_lines(["5 compared: 5 identical"])
     assert contents(folder) == stored, "nothing has changed"
 
     _ = pytester.makeconftest(PLANTED)
-    third = pytester.runpytest_subprocess()
+    third = session(pytester, imports)
     third.assert_outcomes(passed=TESTS - 1, failed=1)
     third.stdout.fnmatch_lines(
         [
@@ -93,7 +98,7 @@ def test_from_the_first_run_to_a_change_that_is_meant(pytester: pytest.Pytester)
     )
     assert contents(folder) == stored, "a failure replaces nothing"
 
-    fourth = pytester.runpytest_subprocess("--gradparity-regen")
+    fourth = session(pytester, imports, "--gradparity-regen")
     fourth.assert_outcomes(passed=TESTS - 1, failed=1)
     fourth.stdout.fnmatch_lines(["E*different: the baseline and now*", "E*the baseline was replaced"])
     changed = {
@@ -121,33 +126,33 @@ def test_file_names_are_safe_and_each_its_own() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{,99}", name) for name in names)
 
 
-def test_a_baseline_that_is_damaged_or_of_another_case_is_said(pytester: pytest.Pytester) -> None:
+def test_a_baseline_that_is_damaged_or_of_another_case_is_said(pytester: pytest.Pytester, imports: Imports) -> None:
     _ = pytester.makepyfile(test_suite=SUITE.replace("toy-animals", "tutorial-batch"))
-    _ = pytester.runpytest_subprocess("-k", "test_run")
+    _ = session(pytester, imports, "-k", "test_run")
     _ = pytester.makepyfile(test_suite=SUITE)
-    other = pytester.runpytest_subprocess("-k", "test_run")
+    other = session(pytester, imports, "-k", "test_run")
     other.assert_outcomes(failed=1, deselected=TESTS - 1)
     other.stdout.fnmatch_lines(["E*HarnessError: these are traces of other cases, *"])
-    other = pytester.runpytest_subprocess("-k", "test_run", "--gradparity-regen")
+    other = session(pytester, imports, "-k", "test_run", "--gradparity-regen")
     other.stdout.fnmatch_lines(
         ["the baseline was replaced; it could not be compared: these are traces of other cases, *"]
     )
     (header,) = pytester.path.rglob("header.json")
     _ = header.write_text(header.read_text()[:-20])
-    damaged = pytester.runpytest_subprocess("-k", "test_run")
+    damaged = session(pytester, imports, "-k", "test_run")
     damaged.assert_outcomes(failed=1, deselected=TESTS - 1)
     damaged.stdout.fnmatch_lines(["E*HarnessError: */header.json *"])
 
 
-def test_a_change_can_be_waived(pytester: pytest.Pytester) -> None:
+def test_a_change_can_be_waived(pytester: pytest.Pytester, imports: Imports) -> None:
     """As proposed by the failure itself, with a reason."""
     _ = pytester.makepyfile(test_suite=SUITE)
-    _ = pytester.runpytest_subprocess("-k", "test_run")
+    _ = session(pytester, imports, "-k", "test_run")
     _ = pytester.makeconftest(PLANTED)
-    lines = pytester.runpytest_subprocess("-k", "test_run").outlines
+    lines = session(pytester, imports, "-k", "test_run").outlines
     start = lines.index("[[waiver]]")
     proposal = "\n".join(lines[start : start + 7])
     _ = (pytester.path / "gradparity-waivers.toml").write_text(proposal.replace('reason = ""', 'reason = "meant"'))
-    done = pytester.runpytest_subprocess("-k", "test_run")
+    done = session(pytester, imports, "-k", "test_run")
     done.assert_outcomes(passed=1, deselected=TESTS - 1)
     done.stdout.fnmatch_lines(["waived: test_suite.py::test_run*: z1 at step 0; until *: meant"])

@@ -7,6 +7,7 @@ import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from harness.cases import CASES
 from harness.plugin.discrepancy import Discrepancy, discrepancies, of_gradient
 from harness.plugin.waivers import Waiver, needless, proposed, read, rule
 from harness.trace import Run, diff
+from tests.plugin_sessions import Imports, session
+from tests.plugin_sessions import imports as imports
 
 TODAY = datetime.date.today()
 TOMORROW, YESTERDAY = (TODAY + datetime.timedelta(days=n) for n in (1, -1))
@@ -297,7 +300,7 @@ def entry(test: str, **changes: Any) -> str:
 
 @needs_torch
 @pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist", "loadgroup")], ids=["alone", "xdist"])
-def test_in_a_session(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
+def test_in_a_session(pytester: pytest.Pytester, imports: Imports, workers: tuple[str, ...]) -> None:
     entries = [
         *(
             entry(test)
@@ -310,7 +313,8 @@ def test_in_a_session(pytester: pytest.Pytester, workers: tuple[str, ...]) -> No
     ]
     _ = pytester.makepyfile(models=MODELS, test_suite=SUITE)
     _ = (pytester.path / "gradparity-waivers.toml").write_text("\n".join(entries))
-    done = pytester.runpytest_subprocess(*workers)
+    run = pytester.runpytest_subprocess if workers else partial(session, pytester, imports)
+    done = run(*workers)
     done.assert_outcomes(passed=4, failed=6, skipped=1)
     lines = done.outlines
     assert [line for line in sorted(lines) if line.startswith("waived: test_suite")] == [
@@ -335,11 +339,11 @@ def test_in_a_session(pytester: pytest.Pytester, workers: tuple[str, ...]) -> No
 
 
 @needs_torch
-def test_a_part_of_a_session_leaves_other_waivers_alone(pytester: pytest.Pytester) -> None:
+def test_a_part_of_a_session_leaves_other_waivers_alone(pytester: pytest.Pytester, imports: Imports) -> None:
     _ = pytester.makepyfile(models=MODELS, test_suite=SUITE, test_other="def test_nothing(): pass")
     _ = (pytester.path / "gradparity-waivers.toml").write_text(entry("test_waived") + entry("test_no_more"))
     for chosen in (["test_other.py"], ["test_suite.py::test_waived"], ["-k", "test_nothing"]):
-        assert pytester.runpytest_subprocess(*chosen).ret == pytest.ExitCode.OK, chosen
+        assert session(pytester, imports, *chosen).ret == pytest.ExitCode.OK, chosen
 
 
 GRADIENTS = """
