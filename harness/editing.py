@@ -137,7 +137,7 @@ def smallest(puzzle: Puzzle, parts: Parts, edits: Sequence[Edit]) -> list[tuple[
 def searched(puzzle: Puzzle, parts: Parts, alternatives: Alternatives, end: float = math.inf) -> list[tuple[Edit, ...]]:
     """The smallest sets of edits that fit, where nothing is known of the other side: each choice is tried, each number
     solved for; then, for a while, two numbers at once, or a choice and a number. end: when to stop, by
-    `time.monotonic`."""
+    `time.process_time`."""
     choices = [*_choices(parts), *_replacements(parts, alternatives)]
     singles = ((edit,) if apart(puzzle, edited(parts, (edit,))) <= 1 else () for edit in choices)
     fits = _until(end, itertools.chain(singles, _solved(puzzle, parts)))
@@ -145,12 +145,12 @@ def searched(puzzle: Puzzle, parts: Parts, alternatives: Alternatives, end: floa
         return fits
     pairs = (_fit(puzzle, parts, pair) for pair in itertools.combinations(_acting(puzzle, parts), 2))
     beside = (found for choice in choices for found in _beside(puzzle, parts, choice))
-    return _until(min(end, time.monotonic() + PATIENCE), itertools.chain(pairs, beside))
+    return _until(min(end, time.process_time() + PATIENCE), itertools.chain(pairs, beside))
 
 
 def _until(end: float, tried: Iterable[tuple[Edit, ...]]) -> list[tuple[Edit, ...]]:
     """What fits of what was tried before the end."""
-    return [found for found in itertools.takewhile(lambda _: time.monotonic() < end, tried) if found]
+    return [found for found in itertools.takewhile(lambda _: time.process_time() < end, tried) if found]
 
 
 def _beside(puzzle: Puzzle, parts: Parts, choice: Edit) -> Iterator[tuple[Edit, ...]]:

@@ -82,29 +82,39 @@ def solved(question: Question, end: float = math.inf) -> Solved | None:
     A side's parts are believed only where the reference reproduces that side's own values. Where the sides agree, there
     is nothing to explain.
     """
-    gaps = [float(np.abs(one - other).max(initial=0.0)) for one, other in zip(*question.values, strict=True)]
-    if all(gap <= limit for gap, limit in zip(gaps, question.enough, strict=True)):
-        return None
+    return compared(question) or sought(question, end)
+
+
+def compared(question: Question) -> Solved | None:
+    """As `solved`, of what both sides are known to compute."""
     reference, candidate = (_believed(question, side) for side in (0, 1))
-    if reference and candidate:
-        edits = differing(reference, candidate) if len(reference) == len(candidate) else []
-        leaks = [e for e in edits if e.position in question.free or same_float32(e)]
-        if leaks and apart(_puzzle(question, 1), edited(reference, leaks)) <= 1:
-            return _answer(question, reference, [tuple(leaks)])
-        reference = edited(reference, leaks)
-        fits = smallest(_puzzle(question, 1), reference, [edit for edit in edits if edit not in leaks])
-        return _answer(question, reference, fits) if fits else None
-    if not question.searching:
+    if not (reference and candidate) or _agree(question):
+        return None
+    edits = differing(reference, candidate) if len(reference) == len(candidate) else []
+    leaks = [e for e in edits if e.position in question.free or same_float32(e)]
+    if leaks and apart(_puzzle(question, 1), edited(reference, leaks)) <= 1:
+        return _answer(question, reference, [tuple(leaks)])
+    reference = edited(reference, leaks)
+    fits = smallest(_puzzle(question, 1), reference, [edit for edit in edits if edit not in leaks])
+    return _answer(question, reference, fits) if fits else None
+
+
+def sought(question: Question, end: float = math.inf) -> Solved | None:
+    """As `solved`, of what one side alone is known to compute: which edit of it gives the other's values."""
+    reference, candidate = (_believed(question, side) for side in (0, 1))
+    if not question.searching or bool(reference) == bool(candidate) or _agree(question):
+        return None
+    fits = searched(_puzzle(question, 1 if reference else 0), reference or candidate, question.alternatives, end)
+    if not fits:
         return None
     if reference:
-        fits = searched(_puzzle(question, 1), reference, question.alternatives, end)
-        return replace(_answer(question, reference, fits), fitted=_fitted(question, fits[0])) if fits else None
-    if candidate:
-        fits = searched(_puzzle(question, 0), candidate, question.alternatives, end)
-        if fits:
-            turned = _turned(question, candidate, fits[0], fits[1:])
-            return replace(turned, fitted=_fitted(question, fits[0]))
-    return None
+        return replace(_answer(question, reference, fits), fitted=_fitted(question, fits[0]))
+    return replace(_turned(question, candidate, fits[0], fits[1:]), fitted=_fitted(question, fits[0]))
+
+
+def _agree(question: Question) -> bool:
+    gaps = [float(np.abs(one - other).max(initial=0.0)) for one, other in zip(*question.values, strict=True)]
+    return all(gap <= limit for gap, limit in zip(gaps, question.enough, strict=True))
 
 
 def _fitted(question: Question, edits: Sequence[Edit]) -> bool:

@@ -36,7 +36,8 @@ from harness.judging import (
 )
 from harness.mapping import mapped, slots_apart
 from harness.owning import SILENT, Own, own_errors, persisting
-from harness.planning import left_out, pair_sides, plan_of_step, plan_sides, same_start
+from harness.planning import left_out, pair_sides, plan_of_step, plan_sides, same_start, without_returned
+from harness.recipe import Record
 from harness.stability import restless, unstable
 
 Columns = Mapping[str, Any]
@@ -78,13 +79,20 @@ class Tracking:
                     plan = plan_sides(self.sides, pairing, reference, candidate)
                 if not self.inference and _without_loss(reference) and _without_loss(candidate):
                     plan, reference, candidate = self._pulled(plan, reference, candidate)
-                self.notes += [*(note.text for note in pairing.notes), *left_out(plan, self.sides)]
+                self.notes += [
+                    *(note.text for note in pairing.notes),
+                    *left_out(plan, self.sides, _float64(reference, candidate)),
+                ]
             elif (reference.updates or candidate.updates) != updates:
                 plan = plan_of_step(plan, self.sides, reference, candidate)
             self.cost.observe(reference, candidate)
             updates = reference.updates or candidate.updates
             moment = Moment(plan=plan, sides=self.sides, step=step, reference=reference, candidate=candidate)
             judgement = self._judge(moment)
+            if plan.returned and _loss_agrees(plan, judgement):
+                plan = without_returned(plan)
+                moment = replace(moment, plan=plan)
+                judgement = self._judge(moment)
             if (split := self._only_cotangents(moment, judgement)).any():
                 with aside(self.sides, states):
                     plan = self._without_split(moment, judgement, split)
@@ -121,8 +129,7 @@ class Tracking:
 
     def _pulled(self, plan: Plan, reference: Taken, candidate: Taken) -> tuple[Plan, Taken, Taken]:
         """Without a loss on either side: the first step again, with the outputs' vector-Jacobian product."""
-        records = reference.records["float64"], candidate.records["float64"]
-        self.sides = pulling(self.sides, plan, records)
+        self.sides = pulling(self.sides, plan, _float64(reference, candidate))
         reference, candidate = (
             take(side, 0, taken.before) for side, taken in zip(self.sides, (reference, candidate), strict=True)
         )
@@ -223,9 +230,9 @@ class Tracking:
             if differences and not self.own and plan.compared[first].kind in ("activation", "loss"):
                 differences[0], proof = explained(differences[0], moment, own, first)
             said = {(cause.id, cause.edit) for cause in self.causes}
-            began = time.monotonic()
+            began = time.process_time()
             causes = findings(moment, own, new, proof, began + SEARCH - self.searched)
-            self.searched += time.monotonic() - began
+            self.searched += time.process_time() - began
             if self.random:
                 causes = with_random_layer(causes, self.random)
             self.causes += [cause for cause in causes if (cause.id, cause.edit) not in said]
@@ -239,6 +246,17 @@ def _alarmed(plan: Plan, judgement: Judgement) -> bool:
     return any(
         v == DIFFERENT and q.kind not in SILENT for v, q in zip(judgement.verdict[0], plan.compared, strict=True)
     )
+
+
+def _loss_agrees(plan: Plan, judgement: Judgement) -> bool:
+    """The loss reads the outputs of both sides alike."""
+    kinds = [quantity.kind for quantity in plan.compared]
+    return "loss" in kinds and judgement.verdict[0, kinds.index("loss")] != DIFFERENT
+
+
+def _float64(*taken: Taken) -> tuple[Record, Record]:
+    one, other = (of.records["float64"] for of in taken)
+    return one, other
 
 
 def _behind_agreeing_gradients(plan: Plan, alarms: np.ndarray) -> np.ndarray:

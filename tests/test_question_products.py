@@ -88,7 +88,6 @@ REDUCED = [
     *(Reduce(kind="mean", axes=axes, keep=keep, masked=False) for axes in ((1,), (1, 2)) for keep in (False, True)),
     Extremum(kind="max", axes=(3,), keep=False, tie="first"),
     LogSumExp(axes=(2,), keep=True),
-    SoftmaxOver(axes=(1,), log=False),
     RELU,
 ]
 

@@ -13,6 +13,7 @@ from harness.case import Linear, Sigmoid
 from harness.ops import (
     GRU,
     LSTM,
+    AdaptivePool,
     AveragePool,
     ClippedLinear,
     Combine,
@@ -20,11 +21,14 @@ from harness.ops import (
     Conv,
     Dropout,
     Einsum,
+    Extremum,
+    Flatten,
     HardSwish,
     MaxPool,
     Pad,
     Permute,
     Rectifier,
+    Reduce,
     Scale,
     SimpleRNN,
     Slice,
@@ -73,7 +77,7 @@ def _shortened(tree: Node) -> Tree:
 
 
 def _plain(op: Any) -> Any:
-    """A clipped line that is a rectifier, as one."""
+    """A clipped line that is a rectifier, as one; pooling of all there is, as a reduction."""
     match op:
         case ClippedLinear(slope=1.0, offset=0.0, minimum=0.0):
             return Rectifier(
@@ -83,6 +87,11 @@ def _plain(op: Any) -> Any:
                 slope_at_threshold=op.slope_at_minimum,
                 slope_at_maximum=op.slope_at_maximum,
             )
+        case AdaptivePool() if all(length == 1 for length in op.size):
+            axes = tuple(range(2, 2 + len(op.size)))
+            if op.kind == "max":
+                return Extremum(kind="max", axes=axes, keep=True, tie=op.tie)
+            return Reduce(kind="mean", axes=axes, keep=True, masked=False)
     return op
 
 
@@ -139,6 +148,8 @@ def _as_one(first: Any, second: Any) -> Any | None:
     match first, second:
         case Scale(), Scale():
             return Scale(factor=first.factor * second.factor, offset=first.offset * second.factor + second.offset)
+        case Reduce(keep=True, axes=(2, *_)) | Extremum(keep=True, axes=(2, *_)), Flatten(start=1):
+            return replace(first, keep=False)  # nothing but the channels is left to be flattened
         case Permute(), Permute():
             return Permute(axes=tuple(first.axes[axis] for axis in second.axes))
         case Scale(), ClippedLinear():

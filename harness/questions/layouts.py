@@ -1,4 +1,6 @@
-"""Axes that a side moves before or behind an op, in one place: behind it, as each side has its own layout."""
+"""Axes that a side moves before or behind an op, in one place: behind it, as each side has its own layout.
+
+Not behind a softmax: scores that are transposed before it are another function than one over another axis."""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from itertools import permutations
 import numpy as np
 
 from harness.cause import GROUPS
-from harness.ops import Deviation, Extremum, LogSumExp, Norm, Permute, Reduce, Reshape, SoftmaxOver
+from harness.ops import Deviation, Extremum, LogSumExp, Norm, Permute, Reduce, Reshape
 from harness.questions.trees import RANK, Node, Tree
 
 ELEMENTWISE = {*GROUPS["activation"], "Scale", "Combine"} - {"Softmax", "SoftmaxOver", "PReLU", "Gated"}
@@ -25,8 +27,6 @@ def moved_behind(tree: Node) -> tuple[Node, tuple[int, ...]] | None:
     if type(tree.op).__name__ in ELEMENTWISE:
         return _reading(tree, tree.op, reads), axes
     match tree.op:
-        case SoftmaxOver():
-            return _reading(tree, replace(tree.op, axes=_mapped(tree.op.axes, axes)), reads), axes
         case Reduce(masked=False) | Extremum() | LogSumExp() | Deviation() | Norm():
             made = _reading(tree, replace(tree.op, axes=_mapped(tree.op.axes, axes)), reads)
             if tree.op.keep:
