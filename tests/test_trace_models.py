@@ -288,4 +288,31 @@ def test_two_records_say_why_they_name_no_cause(side: Any, tmp_path: Path) -> No
     one, other = (record(side(rate=rate), tmp_path / str(rate), X, Y, **HOW) for rate in (0.1, 0.2))
     found = diff(one, other)
     assert found.verdict == "different"
-    assert any("gradparity diff TRACE MODULE:SIDE" in note for note in found.notes)
+    assert any(f"gradparity diff {one.folder} MODULE:SIDE" in note for note in found.notes)
+
+
+@pytest.mark.skipif("pytorch" not in MODELS, reason="a torch optimizer's fields")
+@pytest.mark.parametrize(
+    ("changes", "cause", "step"),
+    [
+        ({"betas": (0.8, 0.999)}, "momentum-value", 1),
+        ({"betas": (0.9, 0.99)}, "momentum-value", 1),
+        ({"eps": 1e-4}, "adam-epsilon", 0),
+        ({"lr": 0.02}, "learning-rate", 0),
+    ],
+)
+def test_what_shows_in_the_slots_first_is_found_where_the_update_shows_it(
+    changes: dict[str, Any], cause: str, step: int, tmp_path: Path
+) -> None:
+    import torch
+
+    def adam(**options: Any) -> Any:
+        net = torch_side().model
+        optimizer = torch.optim.Adam(net.parameters(), **{"lr": 0.01, **options})
+        return harness.side(net, loss=torch.nn.MSELoss(), optimizer=optimizer)
+
+    found = diff(record(adam(), tmp_path / "trace", X, Y, **HOW), adam(**changes), X, Y)
+    assert isinstance(found, Difference)
+    assert found.first
+    assert (str(found.first["name"]).partition(":")[0], found.first["step"]) == ("update", step)
+    assert cause in {id for of in found.causes if of.status == "proven" for id in (of.id, *of.same)}, str(found)

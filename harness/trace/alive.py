@@ -15,14 +15,14 @@ import numpy as np
 
 import frameworks as registry
 from frameworks.protocol import Watched
-from harness.activations import align_activations
+from harness.activations import Aligned, align_activations
 from harness.calls import Call
 from harness.case import PRECISIONS, Precision
 from harness.diagnosing import SEARCH, findings
 from harness.elsewhere import Moment, fed_alike
 from harness.feeding import feeds
 from harness.finding import Finding
-from harness.following import Follower, Taken, forward, measures_of, plan_of, retake
+from harness.following import Follower, Taken, forward, measures_of, plan_of, retake, states_after
 from harness.judging import K
 from harness.mapping import mapped
 from harness.owning import SILENT, Own
@@ -30,6 +30,7 @@ from harness.pairing import pair_parameters
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
 from harness.trace.models import entries, taken_at
 from harness.trace.reading import Trace
+from harness.views import View
 
 
 def causes_between(trace: Trace, live: Recipe, x: Any, y: Any, step: int, names: tuple[str, str]) -> list[Finding]:
@@ -61,7 +62,10 @@ def _causes(trace: Trace, candidate: Follower, step: int, name: str) -> list[Fin
     there = _taken(trace, step) if step else start
     kept: dict[Precision, Watched] = {p: Kept(parameters=parameters, precision=p, taken=there) for p in PRECISIONS}
     reference = Follower(name=name, framework=trace.header.framework, watched=kept, feed=candidate.feed)
-    states = mapped(pairing, there.before, own)
+    states = mapped(pairing, start.before, own)
+    for before in range(step):  # slots that only the candidate has come from its own run
+        states = states_after(candidate, retake(candidate, states, candidate.batches(before)))
+    states = mapped(pairing, there.before, states)
     beside = retake(candidate, states, candidate.batches(step))
     records = there.records["float64"], beside.records["float64"]
     layers = [{p.name: p.layer for p in side.watched["float64"].parameters} for side in (reference, candidate)]
@@ -75,6 +79,8 @@ def _causes(trace: Trace, candidate: Follower, step: int, name: str) -> list[Fin
         list(anchors),
         {p.layer for side in (reference, candidate) for p in side.watched["float64"].parameters if p.op},
     )
+    if trace.header.framework == candidate.framework:
+        alignment = _with_namesakes(alignment, *records)
     later = _taken(trace, step + 1) if step + 1 < trace.header.steps else None
     plan = plan_of(alignment, pairing, parameters, *records, updates=there.updates or beside.updates)
     moment = Moment(plan=plan, sides=(reference, candidate), step=step, reference=there, candidate=beside, later=later)
@@ -88,6 +94,18 @@ def _causes(trace: Trace, candidate: Follower, step: int, name: str) -> list[Fin
     finally:
         candidate.load(own)
     return [replace(c, status="likely") if not later and c.status == "proven" else c for c in found]
+
+
+def _with_namesakes(pairs: Sequence[Aligned], reference: Record, candidate: Record) -> tuple[Aligned, ...]:
+    """Activations without a partner on either side are a pair where one framework calls both alike: another kind of
+    layer in the same place has no value in common."""
+    ours, theirs = {pair.reference for pair in pairs}, {pair.candidate for pair in pairs}
+    found = {pair.reference: pair for pair in pairs}
+    for name, values in reference.activations.items():
+        other = candidate.activations.get(name)
+        if name not in ours and name not in theirs and other is not None and other.shape == values.shape:
+            found[name] = Aligned(reference=name, candidate=name, view=View(), by="structure")
+    return tuple(found[name] for name in reference.activations if name in found)
 
 
 def _taken(trace: Trace, step: int) -> Taken:

@@ -80,7 +80,7 @@ def diff(
             found[i] = _record(given[i], Path(scratch) / str(i), *own, steps, batch_size, FULL, like)
             found[i].label = getattr(given[i], "conventions", "") or "now"
         result = _compare((found[0], found[1]), Path(scratch))
-        return _explained(result, given, x, y) if result.first and found[0].header.model else result
+        return _explained(result, given, (found[0], found[1]), x, y) if found[0].header.model else result
 
 
 def _own(values: Any, i: int) -> Any:
@@ -88,15 +88,18 @@ def _own(values: Any, i: int) -> Any:
     return values[i] if isinstance(values, tuple) and len(values) == 2 else values
 
 
-def _explained(result: Difference, given: Sequence[Any], x: Any, y: Any) -> Difference:
+def _explained(result: Difference, given: Sequence[Any], traces: tuple[Trace, Trace], x: Any, y: Any) -> Difference:
     """With the causes, where one of two models is a record and the other one is here."""
+    if not result.first:
+        return result
     i = next((i for i, side in enumerate(given) if not isinstance(side, Trace)), None)
-    if i is None or not result.first:
-        why = "two records name no cause: compare one with the other model itself (gradparity diff TRACE MODULE:SIDE)"
+    if i is None:
+        how = f"gradparity diff {traces[0].folder} MODULE:SIDE"
+        why = f"two records alone name no cause: compare one with the other model itself ({how})"
         return replace(result, notes=[*result.notes, why])
     names = result.sides if i else (result.sides[1], result.sides[0])
     try:
-        causes = causes_between(given[1 - i], _recipe(given[i]), _own(x, i), _own(y, i), result.first["step"], names)
+        causes = causes_between(traces[1 - i], _recipe(given[i]), _own(x, i), _own(y, i), result.first["step"], names)
     except HarnessError as reason:
         return replace(result, notes=[*result.notes, f"no cause was looked for: {reason}"])
     return replace(result, causes=causes if i else [turned(cause) for cause in causes])
