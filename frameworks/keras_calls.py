@@ -198,7 +198,7 @@ class _Reader:
         if reading is None:
             whole = self._notes.outermost[id(tensor)].made
             kind = type(whole).__name__ if isinstance(whole, keras.layers.Layer) else kind
-            arrays = tuple(self._arrays[key] for key in self._sources(tensor))
+            arrays = tuple(self._arrays[key] for key in self._sources(tensor) if key in self._arrays)
             return Call(kind=kind, ops=(), inputs=arrays, parameters=(), names=(), output=output, canonical=same)
         return _call_of(kind, reading, output)
 

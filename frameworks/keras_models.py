@@ -366,7 +366,7 @@ class WatchedKeras:
 
     def _fit_step(self, x: Any, y: Any, weights: Any = None) -> Any:
         self._model.reset_metrics()
-        return self._model.train_step((x, y, weights)).get("loss")
+        return self._model.train_step(keras.utils.pack_x_y_sample_weight(x, y, weights)).get("loss")
 
     def _step_of_user(self, body: Callable[..., Any], batch: Batch, forced: Forced) -> Record:
         """One call of a user's own step, eagerly: gradients are what its optimizers are given."""

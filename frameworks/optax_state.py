@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import optax
 from jax.tree_util import GetAttrKey, tree_flatten_with_path, tree_leaves, tree_unflatten
 
+from frameworks.holding import contents_of
 from frameworks.jax_trees import Path, Tree, is_float, plain
 from harness.case import Precision
 from harness.recipe import PILED, State
@@ -22,6 +24,8 @@ SLOTS = {
     **{"e_g": "mean_square", "e_x": "mean_square_step", "acc_grads": PILED},
 }
 """optax's fields (optax 0.2.8, optax/_src/transform.py) by the slots that `harness.recipe.State` names."""
+
+ADAMAX = {"adamax", "adamaxw", "scale_by_adamax"}
 
 
 class Updater:
@@ -37,7 +41,7 @@ class Updater:
         fresh = self.optimizer.init(tree.only(trained))
         flat, self.structure = tree_flatten_with_path(fresh)
         self.paths, self.leaves = [path for path, _ in flat], [_wide_count(leaf) for _, leaf in flat]
-        self.places = slot_places(fresh, tree, list(trained))
+        self.places = slot_places(fresh, tree, list(trained), self.optimizer.update)
         self.numbers: dict[int, list[Any]] = {}
         self.passes: dict[int, Any] = {}
         self.count = 0
@@ -104,14 +108,16 @@ class Updater:
         self.numbers[self.count] = [None if place else leaf for place, leaf in pairs]
 
 
-def slot_places(state: Any, tree: Tree, trained: Sequence[str]) -> list[tuple[str, str] | None]:
+def slot_places(state: Any, tree: Tree, trained: Sequence[str], update: Any) -> list[tuple[str, str] | None]:
     """For each leaf of an optax state its slot and the parameter it belongs to: it lies below a field under the
-    parameter's own path. None for the rest (counts, rates)."""
+    parameter's own path. None for the rest (counts, rates). update: the transformation's function."""
     paths = {path: name for path, name in zip(tree.paths, tree.names, strict=True) if name in trained}
     flat, _ = tree_flatten_with_path(state)
     found = [_below_field(path, leaf, paths, tree.arrays) for path, leaf in flat]
     fields = {place[0] for place in found if place}
     canonical = SLOTS if "mu" in fields else SLOTS | {"nu": "mean_square"}
+    if "nu" in fields and ADAMAX & _made_by(update):  # its state is of Adam's class
+        canonical = SLOTS | {"nu": "u"}
     if "nu" in fields or "sum_of_squares" in fields:  # optax.rmsprop's trace holds steps, in units of its rate
         canonical = {field: slot for field, slot in canonical.items() if field != "trace"}
     counts = Counter[tuple[str, str]]()
@@ -123,6 +129,25 @@ def slot_places(state: Any, tree: Tree, trained: Sequence[str]) -> list[tuple[st
             place = (slot if counts[slot, name] == 1 else f"{slot}#{counts[slot, name]}", name)
         places.append(place)
     return places
+
+
+def _made_by(update: Any) -> set[str]:
+    """The names of the functions of optax that made an update function, and those that it holds."""
+    found: set[str] = set()
+    queue, seen = [update], set[int]()
+    while queue:
+        thing = queue.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, list | tuple):
+            queue += thing
+        elif inspect.isfunction(thing):
+            found.add(thing.__qualname__.partition(".")[0])
+            queue += [part for cell in thing.__closure__ or () for part in contents_of(cell)[1]]
+        elif inspect.ismethod(thing):
+            queue += [*vars(thing.__self__).values()]
+    return found
 
 
 def _gathering(optimizer: Any, precision: Precision) -> optax.MultiSteps | None:

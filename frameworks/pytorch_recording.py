@@ -81,6 +81,7 @@ class Recording(TorchFunctionMode):
         self.model, self.forced, self.loss_scale, self.observe = model, forced, loss_scale, observe
         self.losses: list[Tensor] = []
         self._outputs: list[Entry] = []
+        self._returned: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self._entries: list[Entry] = []
         self._stack: list[Frame] = []
@@ -160,8 +161,8 @@ class Recording(TorchFunctionMode):
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """By name, as later code reads them."""
-        return {entry.name: entry.read for entry in self._entries}
+        """By name, as later code reads them; outputs as they are returned."""
+        return {entry.name: entry.read for entry in self._entries} | self._returned
 
     def entries(self) -> Mapping[str, Entry]:
         return {entry.name: entry for entry in self._entries}
@@ -203,9 +204,12 @@ class Recording(TorchFunctionMode):
             self._force(entry)
         if entry is None:
             return tensor
+        if entry.read is not entry.own:  # forced; a detached alias of it stays detached
+            tensor = entry.read if tensor.requires_grad else entry.read.detach()
         if is_root:
             self._outputs.append(entry)
-        return entry.read
+            self._returned[entry.name] = tensor
+        return tensor
 
     # --- functions ----------------------------------------------------------------------------------------------
 

@@ -84,11 +84,13 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is compared at every step, in the order of the computation."""
+    """What is compared at every step, in the order of the computation. returned: the outputs that the alignment does
+    not show as they are returned."""
 
     alignment: tuple[Aligned, ...]
     pairing: Pairing
     compared: tuple[Compared, ...]
+    returned: tuple[Aligned, ...] = ()
 
 
 def plan_of(
@@ -98,6 +100,7 @@ def plan_of(
     reference: Record,
     candidate: Record,
     updates: bool,
+    returned: tuple[Aligned, ...] = (),
 ) -> Plan:
     """Forward; loss; backward, each parameter's gradient behind its layer's; updates, slots, buffers.
 
@@ -108,6 +111,16 @@ def plan_of(
     compared = [
         Compared(kind="activation", name=a.reference, reference=a.reference, candidate=a.candidate, aligned=a)
         for a in alignment
+    ]
+    compared += [
+        Compared(
+            kind="activation",
+            name=f"output {k}".removesuffix(" 1"),
+            reference=a.reference,
+            candidate=a.candidate,
+            aligned=a,
+        )
+        for k, a in enumerate(returned, start=1)
     ]
     if reference.loss is not None and candidate.loss is not None:
         compared.append(Compared(kind="loss", name="loss", reference="loss", candidate="loss"))
@@ -124,7 +137,7 @@ def plan_of(
             compared.append(_of_link("gradient", link))
     compared += [_of_link("gradient", link) for link in reversed(waiting)]
     if reference.after is None or candidate.after is None:
-        return Plan(alignment=alignment, pairing=pairing, compared=tuple(compared))
+        return Plan(alignment=alignment, pairing=pairing, compared=tuple(compared), returned=returned)
     if updates:
         compared += [_of_link("update", link) for link in trained]
         shared = [slot for slot in reference.after.slots if slot in candidate.after.slots]
@@ -136,7 +149,7 @@ def plan_of(
         ]
         compared += [_of_link("parameter", link) for link in trained]
     compared += [_of_link("buffer", link) for link in pairing.links if link.reference.parameter in buffers]
-    return Plan(alignment=alignment, pairing=pairing, compared=tuple(compared))
+    return Plan(alignment=alignment, pairing=pairing, compared=tuple(compared), returned=returned)
 
 
 def _of_link(kind: Kind, link: Link, slot: str = "") -> Compared:
@@ -246,7 +259,8 @@ def _cotangent(pulled: Pulled, seed: int, examples: int, precision: Precision) -
 
 def pulling(sides: tuple[Follower, Follower], plan: Plan, records: tuple[Record, Record]) -> tuple[Follower, Follower]:
     """Two sides without a loss, from now on with cotangents for the outputs that both have."""
-    pairs = [a for a in plan.alignment if a.reference in records[0].outputs and a.candidate in records[1].outputs]
+    outputs = {(a.reference, a.candidate): a for a in (*plan.alignment, *plan.returned)}
+    pairs = [outputs[pair] for pair in zip(records[0].outputs, records[1].outputs, strict=False) if pair in outputs]
     examples = len(sides[0].feed.batches[0])
 
     def of(side: int, name: str, view: View) -> Pulled:

@@ -13,7 +13,8 @@ from harness.activations import align_activations
 from harness.following import Follower, Plan, States, Taken, forward, parameters_of, plan_of
 from harness.mapping import mapped_state
 from harness.pairing import Pairing, pair_parameters
-from harness.recipe import State
+from harness.recipe import Record, State
+from harness.returned import as_returned, unlike_outputs
 
 MOVE = 0.05
 """How far parameters are moved, relative to their size, to tell activations apart."""
@@ -54,26 +55,40 @@ def plan_sides(sides: Sides, pairing: Pairing, reference: Taken, candidate: Take
     state = mapped_state(pairing, moved, candidate.before["float64"])
     there = forward(sides[0], moved, batches[0], {}, records[0].activations)
     opaque = {p.layer for side in sides for p in side.watched["float64"].parameters if p.op}
+    inputs, targets = (
+        [pair for pair in zip(one, other, strict=False) if pair[0].size == pair[1].size]
+        for one, other in zip(*((batch.inputs, batch.targets) for batch in batches), strict=True)
+    )
     alignment = align_activations(
         there,
         lambda forced: forward(sides[1], state, batches[1], forced, records[1].activations),
         list(anchors),
         opaque,
-        [pair for pair in zip(*(batch.inputs for batch in batches), strict=False) if pair[0].size == pair[1].size],
+        inputs,
     )
-    return plan_of(alignment, pairing, parameters, *records, updates=reference.updates or candidate.updates)
+    own = forward(sides[1], state, batches[1], {}, records[1].activations)
+    returned = as_returned(alignment, there, own, [*inputs, *targets])
+    updates = reference.updates or candidate.updates
+    return plan_of(alignment, pairing, parameters, *records, updates=updates, returned=returned)
 
 
 def plan_of_step(plan: Plan, sides: Sides, reference: Taken, candidate: Taken) -> Plan:
     """The plan for another step, in which updates may be made or not."""
     records = reference.records["float64"], candidate.records["float64"]
     updates = reference.updates or candidate.updates
-    return plan_of(plan.alignment, plan.pairing, sides[0].watched["float64"].parameters, *records, updates=updates)
+    parameters = sides[0].watched["float64"].parameters
+    return plan_of(plan.alignment, plan.pairing, parameters, *records, updates=updates, returned=plan.returned)
 
 
-def left_out(plan: Plan, sides: Sides) -> list[str]:
+def without_returned(plan: Plan) -> Plan:
+    """The plan without the outputs as they are returned."""
+    compared = tuple(quantity for quantity in plan.compared if quantity.aligned not in plan.returned)
+    return replace(plan, compared=compared, returned=())
+
+
+def left_out(plan: Plan, sides: Sides, records: tuple[Record, Record]) -> list[str]:
     """What has no counterpart, in words."""
-    notes = []
+    notes = unlike_outputs([side.name for side in sides], *records)
     for name, side in ((plan.pairing.unmatched_reference, sides[0]), (plan.pairing.unmatched_candidate, sides[1])):
         notes += [f"{side.name}: {note.text}" for note in name]
     return notes

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 import frameworks as registry
+from harness.case import HarnessError
 from harness.comparing import EPS64, Measures
 from harness.comparison import Comparison, Divergence
 from harness.cost import Cost
@@ -75,6 +76,7 @@ class Tracking:
             reference, candidate = (take(side, step, own) for side, own in zip(self.sides, states, strict=True))
             states = [states_after(side, taken) for side, taken in zip(self.sides, (reference, candidate), strict=True)]
             if plan is None:
+                _check_losses(self.sides, (reference, candidate), self.inference)
                 with aside(self.sides, states):
                     plan = plan_sides(self.sides, pairing, reference, candidate)
                 if not self.inference and _without_loss(reference) and _without_loss(candidate):
@@ -246,6 +248,16 @@ def _alarmed(plan: Plan, judgement: Judgement) -> bool:
     return any(
         v == DIFFERENT and q.kind not in SILENT for v, q in zip(judgement.verdict[0], plan.compared, strict=True)
     )
+
+
+def _check_losses(sides: tuple[Follower, Follower], taken: tuple[Taken, Taken], inference: bool) -> None:
+    """Refuse a side that trains beside one that cannot."""
+    without = [side.name for side, of in zip(sides, taken, strict=True) if _without_loss(of)]
+    if len(without) == 1 and not inference:
+        raise HarnessError(
+            f"{without[0]} has no loss and the other side has one; give both sides a loss (harness.side(model, "
+            "loss=...), or compile), or neither, or compare the forward pass alone with steps=0"
+        )
 
 
 def _loss_agrees(plan: Plan, judgement: Judgement) -> bool:

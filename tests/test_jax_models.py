@@ -377,6 +377,8 @@ TRANSFORMATIONS = {
     "momentum": (lambda: optax.sgd(0.1, 0.9, nesterov=True), {"velocity"}),
     "adam": (lambda: optax.adam(optax.exponential_decay(0.1, 2, 0.5)), {"m", "v"}),
     "amsgrad": (lambda: optax.amsgrad(0.1), {"m", "v", "v_max"}),
+    "adamax": (lambda: optax.chain(optax.clip(1.0), optax.adamax(0.1)), {"m", "u"}),
+    "adamax injected": (lambda: optax.inject_hyperparams(optax.adamaxw)(0.1), {"m", "u"}),
     "rmsprop": (lambda: optax.rmsprop(0.1), {"mean_square"}),
     "rmsprop momentum": (lambda: optax.rmsprop(0.1, momentum=0.9), {"mean_square", "trace"}),
     "adagrad": (lambda: optax.adagrad(0.1), {"accumulator"}),

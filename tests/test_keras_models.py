@@ -701,3 +701,22 @@ def test_a_model_that_is_frozen_altogether_takes_its_steps() -> None:
     result = harness.compare(model, model, x, y, steps=2)
     assert result.verdict == "identical"
     assert all((now == was).all() for now, was in zip(model.get_weights(), before, strict=True))
+
+
+class Pairs(OwnStep):
+    """Takes its data as Keras' guide on customising `fit` does: without weights there are two."""
+
+    def train_step(self, data: Any) -> Any:
+        x, _ = data
+        return super().train_step((x,))
+
+
+def test_an_own_train_step_gets_what_fit_gives_it() -> None:
+    model = Pairs()
+    model(FEATURES[:1])
+    compiled(model, keras.optimizers.SGD(0.01), None)
+    model.fit(FEATURES, FEATURES, verbose=0)
+    data = Batch(inputs=(FEATURES,), targets=(FEATURES,))
+    record = adapter.watch(Recipe(model=model), "float64", False).step(data)
+    assert record.loss is not None
+    assert np.isfinite(record.loss)

@@ -961,7 +961,7 @@ def test_the_update_rule_is_told_where_it_is_known() -> None:
     assert isinstance(adamw, Adam)
     assert (adamw.decay, adamw.weight_decay, adamw.epsilon) == ("decoupled", 0.01, 1e-8)
     assert isinstance(rule(torch.optim.SGD([{"params": [p]} for p in model.parameters()], lr=0.1)), SGD)
-    groups = [{"params": [model.weight], "lr": 0.1}, {"params": [model.bias], "lr": 0.2}]
+    groups = [{"params": [model.weight], "momentum": 0.1}, {"params": [model.bias], "momentum": 0.2}]
     assert rule(torch.optim.SGD(groups)) is None
     assert rule(torch.optim.Adam(model.parameters(), amsgrad=True)).amsgrad == "uncorrected"
     assert rule(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5, dampening=0.1)).dampening == 0.1
@@ -1048,3 +1048,24 @@ def test_a_dtype_named_in_the_model_is_told_with_what_to_do() -> None:
 def test_a_loss_of_many_numbers_is_told() -> None:
     with pytest.raises(HarnessError, match=r"loss has shape \(6,\); it must be one number"):
         models.watch(recipe(loss=nn.CrossEntropyLoss(reduction="none")), "float64", False).step(batch())
+
+
+class Stopped(nn.Module):
+    """A module whose output is its input without a history: the same storage."""
+
+    def forward(self, x: Any) -> Any:
+        return x.detach()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_detached_output_stays_detached(last: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), Stopped(), *([] if last else [nn.Linear(4, 2)]))
+    x = np.ones((5, 3), np.float32)
+    watched = models.watch(Recipe(model=model), "float64", False)
+    name, width = ("0", 4) if last else ("2", 2)
+    for forced in (None, Forced(activations={"0": np.full((5, 4), 0.5)})):
+        record = watched.pull_back(Batch(inputs=(x,)), {name: np.ones((5, width))}, forced)
+        assert record.outputs == (name,)
+        assert record.gradients["0.weight"] is None
+        assert "0" not in record.cotangents

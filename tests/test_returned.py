@@ -1,0 +1,133 @@
+"""Outputs are compared as they are returned: what only moves their numbers about is a difference, a layout is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import harness
+from harness.case import HarnessError
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((8, 4, 6)).astype(np.float32)
+IMAGES = RNG.standard_normal((4, 3, 6, 6)).astype(np.float32)
+
+
+class Net(nn.Module):
+    """A layer, a tanh, and what is made of its output."""
+
+    def __init__(self, last: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.last = nn.Linear(6, 6), last
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.last(torch.tanh(self.layer(x)))
+
+
+def as_it_is(out: torch.Tensor) -> torch.Tensor:
+    return out
+
+
+MOVED: dict[str, tuple[Callable[..., Any], Callable[..., Any], str]] = {
+    "reversed": (as_it_is, lambda out: out.flip(-1), "forward:flip"),
+    "rolled": (as_it_is, lambda out: out.roll(1, 1), "forward:roll"),
+    "examples reversed": (as_it_is, lambda out: out.flip(0), "forward:flip"),
+    "sorted": (as_it_is, lambda out: out.sort(-1).values, "forward:sort"),
+    "turned": (lambda out: out.reshape(-1, 6, 4), lambda out: out.transpose(1, 2), "forward:transpose"),
+    "halves exchanged": (lambda out: out.chunk(2, -1), lambda out: out.chunk(2, -1)[::-1], "forward:chunk.1"),
+    "outputs exchanged": (lambda out: (out, 2 * out), lambda out: (2 * out, out), "forward:mul"),
+}
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("name", MOVED)
+def test_numbers_moved_about_in_an_output_are_a_difference(name: str, steps: int) -> None:
+    one, other, place = MOVED[name]
+    result = harness.compare(Net(one), Net(other), X, steps=steps)
+    assert result.verdict == "different"
+    assert result.first is not None
+    assert result.first.candidate_place == place
+    assert harness.compare(Net(other), Net(other), X, steps=steps).verdict == "identical"
+
+
+@pytest.mark.parametrize("last", [lambda out: out.clone().contiguous(), lambda out: out.unsqueeze(-1)])
+def test_the_same_numbers_in_the_same_order_are_the_same_output(last: Callable[..., Any]) -> None:
+    assert harness.compare(Net(as_it_is), Net(last), X, steps=1).verdict in ("identical", "rounding")
+
+
+def test_a_loss_tells_whether_the_order_of_the_outputs_matters() -> None:
+    def side(last: Callable[..., Any], loss: Callable[..., Any]) -> Any:
+        return harness.side(Net(last), loss=loss)
+
+    mse = nn.functional.mse_loss
+    clean = harness.compare(side(as_it_is, mse), side(lambda o: o.flip(-1), lambda o, y: mse(o.flip(-1), y)), X, X)
+    assert clean.verdict in ("identical", "rounding")
+    planted = harness.compare(side(as_it_is, mse), side(lambda o: o.flip(-1), mse), X, X)
+    assert planted.first is not None
+    assert planted.first.candidate_place == "forward:flip"
+
+
+def images(kind: str) -> tuple[nn.Module, keras.Model]:
+    """Convolutions to as many channels as there are rows and columns, so that no shape tells them apart."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1))
+    inputs = keras.Input((6, 6, 3))
+    first, last = (
+        keras.layers.Conv2D(6, 3, padding="same", activation="relu"),
+        keras.layers.Conv2D(6, 3, padding="same"),
+    )
+    out = last(first(inputs))
+    ops: Any = keras.ops
+    moved = {
+        "channels last": lambda: out,
+        "channels first": lambda: ops.transpose(out, (0, 3, 1, 2)),
+        "turned": lambda: ops.transpose(out, (0, 2, 1, 3)),
+        "columns first": lambda: ops.transpose(out, (0, 3, 2, 1)),
+        "reversed": lambda: ops.flip(out, -1),
+    }[kind]()
+    model = keras.Model(inputs, moved)
+    for layer, conv in ((first, net[0]), (last, net[2])):
+        layer.set_weights([conv.weight.detach().numpy().transpose(2, 3, 1, 0), conv.bias.detach().numpy()])
+    return net, model
+
+
+@pytest.mark.parametrize(
+    ("kind", "same"),
+    [
+        ("channels last", True),
+        ("channels first", True),
+        ("turned", False),
+        ("columns first", False),
+        ("reversed", False),
+    ],
+)
+def test_channels_may_come_first_or_last(kind: str, same: bool) -> None:
+    result = harness.compare(*images(kind), (IMAGES, IMAGES.transpose(0, 2, 3, 1)), steps=0)
+    assert (result.verdict in ("identical", "rounding")) is same
+
+
+def test_outputs_that_cannot_be_compared_are_told() -> None:
+    one = harness.compare(Net(lambda out: (out, out.mean(1))), Net(as_it_is), X, steps=0)
+    assert any("returns 2 and" in note for note in one.notes)
+    none = harness.compare(Net(lambda out: out.argmax(-1)), Net(lambda out: out.argmin(-1)), X, steps=0)
+    assert any("neither model returns floats" in note for note in none.notes)
+    other = harness.compare(
+        Net(lambda out: torch.stack([out, 2 * out], 1)), Net(lambda out: torch.stack([out, 2 * out], 2)), X, steps=0
+    )
+    assert any("in the layout in which they agree" in note for note in other.notes)
+
+
+def test_one_side_with_a_loss_is_refused() -> None:
+    with pytest.raises(HarnessError, match="has no loss and the other side has one"):
+        _ = harness.compare(Net(as_it_is), harness.side(Net(as_it_is), loss=nn.MSELoss()), X, X, steps=2)
+    assert (
+        harness.compare(Net(as_it_is), harness.side(Net(as_it_is), loss=nn.MSELoss()), X, X, steps=0).verdict
+        == "identical"
+    )
