@@ -114,9 +114,10 @@ def test_a_missing_shard_or_header_is_refused(folder: Path) -> None:
     assert "no folder of a trace" in refused(folder)
 
 
-def test_a_newer_schema_is_refused(folder: Path) -> None:
-    rewrite(folder, lambda fields: fields.update(schema_version=3, invention={"of": "later"}))
-    assert "schema version 3, this gradparity reads 2" in refused(folder)
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_schema_is_refused(version: int, folder: Path) -> None:
+    rewrite(folder, lambda fields: fields.update(schema_version=version, invention={"of": "another time"}))
+    assert f"schema version {version}, this gradparity reads 2; record it again" in refused(folder)
 
 
 def test_a_huge_header_is_refused_without_reading_it(folder: Path) -> None:
