@@ -21,7 +21,7 @@ from harness.owning import Own
 from harness.points import Point, behind, is_certain, points_of, refed
 from harness.probing import probed
 from harness.questions import blocks
-from harness.remapping import Remedy, remedy
+from harness.remapping import Remedy, links_behind, remedy
 from harness.solving import solved
 
 SEARCH = 10.0
@@ -60,6 +60,9 @@ def findings(
         if time.process_time() > end:
             said = [] if _follows(moment, found, i) else [_unknown(moment, i, f"search stopped after {SEARCH:.0f} s")]
             return [*_without_echoes(found), *said]
+        if _holds_others(moment, i) and (right := remedy(moment, own, i)):
+            proof = right
+            continue
         here = Place(moment=moment, own=own, left=left, points=points, questions=questions_about(points, i))
         there, answers, within = best_answer(here, end, anything=proof is None)
         if there is not here:
@@ -88,6 +91,11 @@ def with_random_layer(causes: Sequence[Finding], said: str) -> list[Finding]:
     place = {name: getattr(unproven, name) for name in ("where", "candidate_where", "step")}
     random = Finding(id="dropout-active", status="likely", edit=said, **place)
     return [random if cause is unproven else cause for cause in causes]
+
+
+def _holds_others(moment: Moment, i: int) -> bool:
+    """A parameter behind an activation has not the other side's values: that is asked before any edit."""
+    return moment.plan.compared[i].kind == "activation" and not all(link.expected for link in links_behind(moment, i))
 
 
 def _on_doubtful(moment: Moment, found: Sequence[Finding]) -> bool:

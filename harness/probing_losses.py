@@ -35,7 +35,7 @@ def scaled_terms(points: Sequence[Point]) -> tuple[str, str] | None:
             if whole is not None
             else [_factor([(one[..., k], other[..., k]) for one, other in pairs], limits) for k in range(shape[-1])]
         )
-        for factor, count in Counter(None if f is None else float(f"{f:.9g}") for f in factors).items():
+        for factor, count in Counter(None if f is None else float(f"{f:.12g}") for f in factors).items():
             if factor is None:
                 return None
             if factor != 1:

@@ -50,7 +50,7 @@ def remedy(moment: Moment, own: Own, i: int) -> Remedy | None:
 
 def _edits(moment: Moment, i: int) -> Iterator[tuple[str, str, Edit]]:
     """What to try, the likeliest first: the values where they belong, then other maps of what looks right."""
-    links = _in_question(moment, i)
+    links = links_behind(moment, i)
     notes = {note.parameter: note for note in moment.plan.pairing.notes}
     amiss = [link for link in links if not link.expected]
     all_amiss = [link for link in moment.plan.pairing.links if not link.expected]
@@ -97,7 +97,7 @@ def _scaled_by_channel(moment: Moment, link: Link) -> bool:
     """A kernel that is the other one times a factor for each channel, as one into which a normalisation is folded: it
     was transferred, and is not to be replaced."""
     own, theirs = _held(moment, link)
-    if own.ndim < 2 or not own.any():
+    if own.ndim < 2 or not (own.any() and theirs.any()):
         return False
     for axis in range(own.ndim):
         rows, others = (np.moveaxis(values, axis, 0).reshape(own.shape[axis], -1) for values in (own, theirs))
@@ -114,7 +114,7 @@ def _held(moment: Moment, link: Link) -> tuple[np.ndarray, np.ndarray]:
     return reference, see_value(link.candidate, moment.candidate.before["float64"].values)
 
 
-def _in_question(moment: Moment, i: int) -> list[Link]:
+def links_behind(moment: Moment, i: int) -> list[Link]:
     """Links that can act on an activation: of its layer; else of layers that show no activation themselves."""
     name = moment.plan.compared[i].reference.removesuffix("/linear").partition("#")[0]
     layers = {p.name: p.layer for p in moment.sides[0].watched["float64"].parameters}

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 import harness
+from benchmarks.ports import ports
+from benchmarks.ports.refactored import folded
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 6)).astype(np.float32)
@@ -204,3 +206,25 @@ def test_a_proof_has_both_precisions(middle: nn.Module, keras_middle: Any, wante
     for cause in proven.values():
         assert cause.after32 < 1e-4 * cause.before32
         assert cause.after64 < 1e-9 * cause.before64
+
+
+def test_no_layer_is_proven_missing_behind_what_nothing_explains() -> None:
+    """A norm folded into a kernel with another epsilon: what the kernel was fed proves nothing of the norm."""
+    pair = folded(epsilon=1e-3)
+    causes = harness.compare(pair.reference, pair.candidate, pair.x, steps=0).causes
+    assert causes
+    assert "proven" not in {cause.status for cause in causes}
+
+
+def test_zeros_where_values_belong_are_weights_that_were_not_transferred() -> None:
+    """Nothing is added there, but the layer that would add is on both sides."""
+    pair = next(one for one in ports(["attention"]) if one.name == "attention/positions not set").build()
+    result = harness.compare(pair.reference, pair.candidate, pair.x, pair.y, steps=1, batch_size=pair.batch_size)
+    assert [(cause.id, cause.status) for cause in result.causes] == [("weights-not-transferred", "proven")]
+
+
+def test_a_search_whose_time_is_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.tracking.SEARCH", -1.0)
+    (cause,) = port(nn.LayerNorm(8), keras.layers.LayerNormalization(epsilon=1e-3)).causes
+    assert (cause.id, cause.status, cause.where) == ("", "unknown", "forward:1")
+    assert "search stopped after 10 s" in cause.edit

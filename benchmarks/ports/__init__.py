@@ -15,7 +15,7 @@ from harness.recipe import Recipe
 FAMILIES = (
     *("mlp", "training", "losses", "gradients", "convolutional", "normalised", "residual", "recurrent"),
     *("attention", "autoencoder", "several", "functions", "refactored", "hard", "delicate", "long", "near"),
-    *("rows", "rows_training", "rows_gradients", "rows_again"),
+    *("rows", "rows_training", "rows_gradients", "rows_again", "spelled"),
 )
 CLEAN, PLANTED = "rounding", "different"
 
