@@ -190,7 +190,8 @@ class Shortcut(nn.Module):
 
 class StoppedShortcut(keras.layers.Layer):
     def call(self, x: Any) -> Any:
-        return keras.ops.tanh(x) + keras.ops.stop_gradient(x)
+        ops: Any = keras.ops
+        return ops.tanh(x) + ops.stop_gradient(x)
 
 
 @pytest.mark.parametrize(
