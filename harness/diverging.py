@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -77,7 +79,7 @@ def explained(found: Divergence, moment: Moment, own: Own, i: int) -> tuple[Dive
         return replace(found, place=places[0], candidate_place=places[1], text=text), block
     right = None if moment.plan.compared[i].kind == "loss" else remedy(moment, own, i)
     if right is None:
-        return found, None
+        return _reshaped(found, moment, i), None
     why = f"{right.text}; mapped so, float64 agrees ({right.before:.2g} before, {right.after:.2g} after)"
     return replace(found, cause=right.cause, why=why, edit=right.edit), right
 
@@ -94,3 +96,34 @@ def place_of(plan: Plan, i: int, side: int) -> str:
     if quantity.kind == "activation":
         name = name.removesuffix("/linear")
     return f"{PLACES[quantity.kind]}:{name}"
+
+
+def _reshaped(found: Divergence, moment: Moment, i: int) -> Divergence:
+    """The place where a layer before activation i puts out another number of values on either side, and so is not
+    compared: one that has the same parameters, or the only one between i and what was compared before it."""
+    plan, records = moment.plan, [taken.records["float64"] for taken in (moment.reference, moment.candidate)]
+    pair = plan.compared[i].aligned
+    if pair is None or pair not in plan.alignment:
+        return found
+    before = plan.alignment[: plan.alignment.index(pair)][-1:]
+    shown = [list(record.activations) for record in records]
+    between = [
+        names[names.index(start) + 1 if start else 0 : names.index(end)]
+        for names, start, end in zip(
+            shown,
+            (before[0].reference, before[0].candidate) if before else ("", ""),
+            (pair.reference, pair.candidate),
+            strict=True,
+        )
+    ]
+    layers = [{p.name: p.layer for p in side.watched["float64"].parameters} for side in moment.sides]
+    linked = {(layers[0][link.reference.parameter], layers[1][link.candidate.parameter]) for link in plan.pairing.links}
+    for one, other in itertools.product(*between):
+        names = one.removesuffix("/linear"), other.removesuffix("/linear")
+        alone = [one] == between[0] and [other] == between[1]
+        shapes = records[0].activations[one].shape, records[1].activations[other].shape
+        if (names in linked or alone) and math.prod(shapes[0]) != math.prod(shapes[1]):
+            said = f"{names[0]} has shape {shapes[0]} in {moment.sides[0].name}, {shapes[1]} in {moment.sides[1].name}"
+            places = [f"forward:{name}" for name in names]
+            return replace(found, place=places[0], candidate_place=places[1], text=f"{said}; {found.text}")
+    return found

@@ -367,3 +367,24 @@ def test_a_users_own_step_that_clears_no_gradients(order: tuple[int, int]) -> No
     assert (result.first.place, result.first.step) == ("gradient:4.weight", 1)
     assert {cause.id for cause in result.causes} == {"grad-accumulation"}
     assert compared(looped(True), looped(True)).verdict == "identical"
+
+
+@pytest.mark.parametrize("kind", ["padding", "pooling"])
+def test_a_layer_of_another_size_is_the_place(kind: str) -> None:
+    """It cannot be compared itself; what shows it is the average behind it."""
+    import torch
+    from torch import nn
+
+    def side(planted: bool) -> Any:
+        torch.manual_seed(0)
+        last = nn.Conv2d(4, 4, 3, padding=0 if planted and kind == "padding" else 1)
+        pool = nn.MaxPool2d(2, ceil_mode=planted and kind == "pooling")
+        layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), last if kind == "padding" else pool]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+    images = RNG.standard_normal((6, 3, 9, 9)).astype(np.float32)
+    result = compared(trained(side(False)), trained(side(True)), images, Y[:6])
+    assert result.first is not None
+    assert result.first.place == "forward:2"
+    assert "2 has shape (" in str(result)
+    assert compared(trained(side(True)), trained(side(True)), images, Y[:6]).verdict == "identical"
