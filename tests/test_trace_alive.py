@@ -107,3 +107,11 @@ def test_what_shows_in_the_slots_first_is_found_where_the_update_shows_it(
     assert found.first
     assert (str(found.first["name"]).partition(":")[0], found.first["step"]) == ("update", step)
     assert cause in {id for of in found.causes if of.status == "proven" for id in (of.id, *of.same)}, str(found)
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGED if name in MODELS])
+def test_a_record_of_any_framework_will_do(name: str, tmp_path: Path) -> None:
+    for other in MODELS:
+        found = diff(record(SIDES[other](), tmp_path / other, X, Y, **HOW), CHANGED[name]("learning-rate"), X, Y)
+        assert isinstance(found, Difference)
+        assert {(cause.id, cause.status) for cause in found.causes} == {("learning-rate", "proven")}, str(found)
