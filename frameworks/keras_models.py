@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
 
+from frameworks.clipping import only_bounded
 from frameworks.keras_calls import calls_of
 from frameworks.keras_copies import Copy, plain, seen
 from frameworks.keras_objectives import read_compiled
@@ -59,6 +60,7 @@ class WatchedKeras:
         given = (recipe.loss, recipe.optimizer, recipe.penalty, recipe.schedule, recipe.train_step)
         self._copy = Copy([self._model, *(part for part in given if part is not None)], precision, wide)
         self._piled: dict[int, list[Tensor]] = {}
+        self._bounded: dict[int, bool] = {}
         self._graphs: dict[Any, tuple[Callable[..., Any], dict[str, Any]]] = {}
         self._recorder: Recorder | None = None
         self._shared: set[str] = set()
@@ -369,10 +371,14 @@ class WatchedKeras:
         return self._model.train_step(keras.utils.pack_x_y_sample_weight(x, y, weights)).get("loss")
 
     def _step_of_user(self, body: Callable[..., Any], batch: Batch, forced: Forced) -> Record:
-        """One call of a user's own step, eagerly: gradients are what its optimizers are given."""
+        """One call of a user's own step, eagerly: gradients are what its optimizers are given, but for clipping, which
+        belongs to the update: then what its tape computed."""
         incoming: dict[str, Tensor] = {}
         gradients: dict[str, Any] = {}
+        taped: dict[str, list[Any]] = {}
+        bounded = self._bounded.get(batch.step, False)
         names = {id(variable): name for name, variable in self._names.variables.items()}
+        owners = {id(of): name for name, variable in self._names.variables.items() for of in (variable, variable.value)}
 
         def force(name: str, own: Tensor) -> Tensor:
             value, cotangent = forced.activations.get(name), forced.cotangents.get(name)
@@ -381,14 +387,39 @@ class WatchedKeras:
         def watched(apply: Callable[..., Any]) -> Callable[..., Any]:
             def apply_shown(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
                 variables = list(trainable_variables or optimizer._trainable_variables)
+                nonlocal bounded
                 own = [names.get(id(variable), "") for variable in variables]
                 grads = piled(optimizer, grads, variables)
+                if all(len(taped.get(name, ())) == 1 for name in own):
+                    computed = {name: taped[name][0] for name in own}
+                    if not forced.gradients:
+                        bounded = self._bounded[batch.step] = only_bounded(
+                            {name: None if g is None else seen(g) for name, g in computed.items()},
+                            {name: None if g is None else seen(g) for name, g in zip(own, grads, strict=True)},
+                        )
+                    if bounded:
+                        gradients.update(computed)
+                        return apply(optimizer, grads, trainable_variables)
                 gradients.update(zip(own, grads, strict=True))
                 pairs = zip(variables, own, grads, strict=True)
                 given = [tf.cast(forced.gradients[n], v.dtype) if n in forced.gradients else g for v, n, g in pairs]
                 return apply(optimizer, given, trainable_variables)
 
             return apply_shown
+
+        def taping(gradient: Callable[..., Any]) -> Callable[..., Any]:
+            def gradient_shown(tape: Any, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
+                found = gradient(tape, target, sources, *args, **kwargs)
+                flat = tf.nest.flatten(found)
+                for i, source in enumerate(tf.nest.flatten(sources)):
+                    name = owners.get(id(source))
+                    if name is not None:
+                        taped.setdefault(name, []).append(flat[i])
+                        if bounded and name in forced.gradients:
+                            flat[i] = tf.cast(forced.gradients[name], source.dtype)
+                return tf.nest.pack_sequence_as(found, flat)
+
+            return gradient_shown
 
         recorder = self._recorder = Recorder(self._names, self._model, force)
         x, y = [tf.constant(value) for value in batch.inputs], [tf.constant(value) for value in batch.targets]
@@ -398,7 +429,8 @@ class WatchedKeras:
         (arranged,) = _structured(self._model, x)[:1]
         if self._slots is not None:
             _ = self._slots.begin(batch.step)
-        with recorder.calls(), _applied(watched):
+        optimizers: Any = next(kind for kind in keras.optimizers.Optimizer.__mro__ if "apply" in vars(kind))
+        with recorder.calls(), _instead(optimizers, "apply", watched), _instead(tf.GradientTape, "gradient", taping):
             loss = body(arranged, y[0] if len(y) == 1 else y or None, *extra)
         shown = {
             "names": list(recorder.shown),
@@ -522,11 +554,11 @@ def _record(shown: Mapping[str, Any], gradients: Mapping[str, np.ndarray | None]
 
 
 @contextlib.contextmanager
-def _applied(watched: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    owner: Any = next(kind for kind in keras.optimizers.Optimizer.__mro__ if "apply" in vars(kind))
-    apply = owner.apply
-    owner.apply = watched(apply)
+def _instead(owner: Any, name: str, watched: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Within, a class has another method, made of its own."""
+    method = getattr(owner, name)
+    setattr(owner, name, watched(method))
     try:
         yield
     finally:
-        owner.apply = apply
+        setattr(owner, name, method)

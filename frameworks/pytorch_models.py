@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from frameworks.clipping import only_bounded
 from frameworks.pytorch_calls import Reader
 from frameworks.pytorch_checking import check, naming
 from frameworks.pytorch_describing import describe, named
@@ -71,6 +72,7 @@ class Watch:
         self.count = self.first = max(counts(recipe.optimizer, named_tensors(recipe.model)).values(), default=0)
         self.rates = Rates(recipe, self.lending.schedules)
         self.found: dict[int, tuple[list[Tensor | None], Any]] = {}
+        self.bounded: dict[int, bool] = {}
 
     def rule(self) -> Rule | None:
         with self.lending.lent():
@@ -181,15 +183,30 @@ class Watch:
         return recording.finish(loss, gradients, self._state())
 
     def _user_step(self, batch: Batch, recording: Recording) -> Record:
-        """The user's own loop body; gradients as its optimizer finds them at its first step."""
-        optimizer, seen = self.recipe.optimizer, []
+        """The user's own loop body; gradients as its optimizer finds them at its first step, but for clipping, which
+        belongs to the update: then as the backward passes before it leave them (where no scale is on the loss)."""
+        optimizer, computed, seen = self.recipe.optimizer, [], []
+        bounded = self.bounded.get(batch.step, False)
         found = {name: gradient for name, gradient in self._gradients().items() if gradient is not None}
 
+        def after_backward() -> None:
+            if not seen and recording.loss_scale == 1:
+                computed[:] = [self._gradients()]
+                if bounded:
+                    self._force_gradients(recording.forced)
+
         def before_update(*_: Any) -> None:
+            nonlocal bounded
             if not seen:
-                seen.append(self._gradients())
-                self._force_gradients(recording.forced)
+                given = self._gradients()
+                if computed and not recording.forced.gradients:
+                    bounded = self.bounded[batch.step] = only_bounded(computed[0], given)
+                seen.append(computed[0] if computed and bounded else given)
+                if not bounded:
+                    self._force_gradients(recording.forced)
             self.count += 1
+
+        recording.after_backward = after_backward
 
         handle = optimizer.register_step_pre_hook(before_update) if optimizer else None
         inputs, targets = self._tensors(batch.inputs), self._targets(batch)
@@ -248,9 +265,7 @@ class Watch:
         inputs = self._tensors(batch.inputs)
         with recording.forward(inputs), naming(lambda: f"the torch model at {recording.place()}", inputs):
             output = self.model(*inputs)
-        if recording.is_whole:
-            recording.whole(output)
-        return output
+        return recording.whole(output) if recording.is_whole else output
 
     def _tensors(self, arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
         return tuple(

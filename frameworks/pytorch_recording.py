@@ -71,7 +71,8 @@ class Replaced(torch.autograd.Function):
 class Recording(TorchFunctionMode):
     """One step's recording: what runs in the model within `forward`, and what flows back within `backward`.
 
-    is_whole: the model is compiled or scripted, in whole or in part, and only its outputs can be seen.
+    is_whole: the model is compiled or scripted, in whole or in part, and only its outputs can be seen. after_backward:
+    called behind each backward pass that the user's own code begins.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Recording(TorchFunctionMode):
         super().__init__()
         self.model, self.forced, self.loss_scale, self.observe = model, forced, loss_scale, observe
         self.losses: list[Tensor] = []
+        self.after_backward: Callable[[], None] = lambda: None
         self._outputs: list[Entry] = []
         self._returned: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
@@ -123,10 +125,10 @@ class Recording(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
 
-    def whole(self, output: Any) -> None:
-        """Record the outputs of a model that runs whole."""
+    def whole(self, output: Any) -> Any:
+        """Record the outputs of a model that runs whole; returns them, those forced in their place."""
         name = type(self.model).__name__
-        _ = self._results(output, partial(self._output, Frame(name, self.model, True), name, True))
+        return self._results(output, partial(self._output, Frame(name, self.model, True), name, True))
 
     @contextmanager
     def backward(self) -> Iterator[None]:
@@ -219,7 +221,9 @@ class Recording(TorchFunctionMode):
             roots = args[0] if args else kwargs["tensors"]
             self.losses += [roots] if isinstance(roots, Tensor) else roots
             with self.backward():
-                return func(*args, **kwargs)
+                result = func(*args, **kwargs)
+            self.after_backward()
+            return result
         frame = self._stack[-1] if self._recording and self._stack else None
         look = self.observe(frame.path, func, args, kwargs) if self.observe and frame else None
         result = func(*args, **kwargs)

@@ -838,8 +838,11 @@ def test_a_users_own_step_is_watched() -> None:
         assert_same_states(ours.after, theirs.after)
         assert list(ours.cotangents) == list(theirs.cotangents)
         assert_same(ours.cotangents["first"], theirs.cotangents["first"])
+        assert list(ours.gradients) == list(theirs.gradients)
+        for name, gradient in ours.gradients.items():
+            assert_same(gradient, theirs.gradients[name])  # as computed: not clipped
     norm = np.sqrt(sum((g**2).sum() for g in closed[0].gradients.values()))
-    np.testing.assert_allclose(norm, 0.1, rtol=1e-4)  # as the optimizer finds them: clipped
+    assert norm > 1
 
 
 def test_a_users_own_step_can_be_taken_again_and_forced() -> None:
