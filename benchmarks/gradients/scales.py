@@ -117,7 +117,7 @@ ITEMS = [
     *rule(
         "scales/rounding",
         [STEPS],
-        lambda xp, x: xp.round(x),
+        lambda xp, x: xp.floor(x + 0.5),
         lambda xp, x, v: 0 * x,
         wrong("straight through", "surrogate", lambda xp, x, v: 1.0 * v),
         kind="awkward",
@@ -147,7 +147,7 @@ ITEMS = [
     *rule(
         "scales/quantised to a tenth, announced",
         [STEPS],
-        lambda xp, x: xp.round(x * 10) / 10,
+        lambda xp, x: xp.floor(x * 10 + 0.5) / 10,
         lambda xp, x, v: 1.0 * v,
         options={"vjp": lambda v, x: v},
         kind="awkward",
