@@ -142,11 +142,12 @@ CAUSES = (
         id="l2-missing",
         meaning="a regulariser present on one side only",
         edits=("+Penalty", "Penalty.l1", "gradient:penalty", "loss:activity"),
+        when=lambda edit: edit.field != "l1" or not (edit.before and edit.after),
     ),
     _L(
         id="l2-factor-two",
-        meaning="c*||w||^2 against (c/2)*||w||^2",
-        edits=("Penalty.half", "Penalty.l2", "Penalty.rooted"),
+        meaning="c*||w||^2 against (c/2)*||w||^2, or another factor",
+        edits=("Penalty.half", "Penalty.l2", "Penalty.rooted", "Penalty.l1"),
         source="Keras L2(c) is c sum W^2; weight_decay c adds c W to the gradient",
     ),
     _L(
