@@ -115,6 +115,8 @@ class Tracking:
         judged = frame[~frame["kind"].isin(["slot"])]
         verdict = max(set(judged["verdict"]), key=VERDICTS.index)
         because = sorted(set(judged["because"][judged["verdict"] == verdict]) - {""})
+        if verdict == VERDICTS[DIFFERENT] and not self.own:
+            self.own.append(_without_effect(judged[judged["verdict"] == verdict].iloc[0]))
         return Comparison(
             verdict=verdict,
             because=", ".join(because),
@@ -247,6 +249,18 @@ class Tracking:
 def _alarmed(plan: Plan, judgement: Judgement) -> bool:
     return any(
         v == DIFFERENT and q.kind not in SILENT for v, q in zip(judgement.verdict[0], plan.compared, strict=True)
+    )
+
+
+def _without_effect(row: Any) -> Divergence:
+    """A parameter that differs while nothing that is computed does."""
+    return Divergence(
+        place=f"{row['kind']}:{row['name']}",
+        candidate_place=f"{row['kind']}:{row['candidate_name']}",
+        step=int(row["step"]),
+        name=row["name"],
+        index=(),
+        text=f"{row['name']} differs by {row['d64']:.3g}, and nothing else does: no output or gradient depends on it",
     )
 
 

@@ -388,3 +388,20 @@ def test_a_layer_of_another_size_is_the_place(kind: str) -> None:
     assert result.first.place == "forward:2"
     assert "2 has shape (" in str(result)
     assert compared(trained(side(True)), trained(side(True)), images, Y[:6]).verdict == "identical"
+
+
+def test_a_parameter_that_nothing_reads_is_the_place_if_it_differs(tmp_path: Any) -> None:
+    import torch
+
+    def side(value: float) -> Any:
+        net = network()
+        net.register_parameter("spare", torch.nn.Parameter(torch.full((4,), value)))
+        return trained(net)
+
+    result = compared(side(1.0), side(2.0))
+    assert result.verdict == "different"
+    assert result.first is not None
+    assert result.first.place == "parameter:spare"
+    assert "nothing else does" in str(result)
+    assert "parameter:spare" in result.to_html(tmp_path / "page.html").read_text()
+    assert compared(side(1.0), side(1.0)).verdict == "identical"
