@@ -112,7 +112,7 @@ class Tracking:
                 self.sides[1].load(states[1])
                 self.apart_by_rounding = False
         frame = frame_of(self.rows)
-        judged = frame[~frame["kind"].isin(["slot"])]
+        judged: Any = frame[~frame["kind"].isin(["slot"])]
         verdict = max(set(judged["verdict"]), key=VERDICTS.index)
         because = sorted(set(judged["because"][judged["verdict"] == verdict]) - {""})
         if verdict == VERDICTS[DIFFERENT] and not self.own:
