@@ -207,7 +207,7 @@ def sloped(shared: bool, slopes: int = 6) -> Pair:
 
 
 MIDDLE, DENSE = "forward:middle forward:middle/* forward:middle.*", "forward:1 forward:1/*"
-POOLED = "forward:mean forward:top"  # maps of other sizes have nothing to be compared with
+POOLED = "forward:middle"  # told by its size: maps of other sizes have nothing to be compared with
 SLOPES = "gradient:*prelu* gradient:middle* forward:middle"  # slopes of another shape neither: their effect, a step on
 
 PORTS = [
