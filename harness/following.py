@@ -115,12 +115,12 @@ def plan_of(
     compared += [
         Compared(
             kind="activation",
-            name=f"output {k}".removesuffix(" 1"),
+            name=f"output {k}" if k else "output",
             reference=a.reference,
             candidate=a.candidate,
             aligned=a,
         )
-        for k, a in enumerate(returned, start=1)
+        for k, a in enumerate(returned)
     ]
     if reference.loss is not None and candidate.loss is not None:
         compared.append(Compared(kind="loss", name="loss", reference="loss", candidate="loss"))
