@@ -244,6 +244,8 @@ def _mapped(moment: Moment, i: int, right: Remedy) -> Finding:
         edit=right.text,
         before64=right.before,
         after64=right.after,
+        before32=right.before32,
+        after32=right.after32,
     )
 
 

@@ -27,24 +27,29 @@ Edit = tuple[tuple[Link, View | None], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """A proven cause: its id in the table of causes, what was wrong, the difference before and after, and the edit that
-    rights it."""
+    """A proven cause: its id in the table of causes, what was wrong, the difference in float64 before and after (in
+    float32: before32, after32), and the edit that rights it."""
 
     cause: str
     text: str
     before: float
     after: float
+    before32: float
+    after32: float
     edit: Edit
 
 
 def remedy(moment: Moment, own: Own, i: int) -> Remedy | None:
     """The map of the weights through which activation i, which differs by itself, agrees; None where none is found."""
-    before, enough = own.measures.d64[0, i], K * own.measures.budget[0, i]
+    before, before32 = float(own.measures.d64[0, i]), float(own.measures.d32[0, i])
+    enough = K * own.measures.budget[0, i]
     forced = forced_by(moment.plan, moment.reference, moment.candidate)
     for cause, text, edit in islice(_edits(moment, i), MOST):
-        after = _apart(moment, i, edit, forced)
+        after, after32 = _apart(moment, i, edit, forced)
         if after <= enough:
-            return Remedy(cause=cause, text=text, before=float(before), after=after, edit=edit)
+            return Remedy(
+                cause=cause, text=text, before=before, after=after, before32=before32, after32=after32, edit=edit
+            )
     return None
 
 
@@ -141,16 +146,17 @@ def _before_flatten(moment: Moment, i: int) -> tuple[Shape, Shape] | None:
     return None
 
 
-def _apart(moment: Moment, i: int, edit: Edit, forced: Mapping[Precision, Forced]) -> float:
-    """How far activation i is apart in float64 once the candidate holds the edit's parameters as said."""
+def _apart(moment: Moment, i: int, edit: Edit, forced: Mapping[Precision, Forced]) -> tuple[float, float]:
+    """How far activation i is apart in float64 and float32 once the candidate holds the edit's parameters as said."""
     states = mapped(moment.plan.pairing, moment.reference.before, moment.candidate.before, moment.keep)
     edited: dict[Precision, State] = {
         p: replace(states[p], values=edited_values(edit, moment.reference.before[p].values, states[p].values))
         for p in PRECISIONS
     }
     again = retake(moment.sides[1], edited, moment.sides[1].batches(moment.step), forced)
-    one, other = shown(moment.plan.compared[i], moment.reference, again)
-    return float(np.abs(one - other).max())
+    pairs = (shown(moment.plan.compared[i], moment.reference, again, p) for p in ("float64", "float32"))
+    after, after32 = (float(np.abs(one - other).max()) for one, other in pairs)
+    return after, after32
 
 
 def righted(plan: Plan, edit: Edit) -> Plan:

@@ -105,6 +105,11 @@ def test_a_wrong_map_is_proven_by_the_right_one_and_put_right(cause: str) -> Non
     assert result.first.cause == cause
     assert "float64 agrees" in result.first.why
     assert "harness.transfer" in str(result)
+    proof: Any
+    (proof,) = result.causes
+    assert (proof.id, proof.status) == (cause, "proven")
+    assert proof.after32 < 1e-4 * proof.before32
+    assert proof.after64 < 1e-9 * proof.before64
     assert "edit" not in result.as_json()["first"]
     _ = harness.transfer(reference, candidate, x)
     assert inference(reference, candidate, x).verdict in ("identical", "rounding")
