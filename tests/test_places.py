@@ -110,7 +110,10 @@ def test_a_last_step_that_only_one_side_has_is_named(swapped: bool) -> None:
     result = compared(sides[1], sides[0]) if swapped else compared(*sides)
     assert result.first is not None
     assert "forward:softmax" in (result.first.place, result.first.candidate_place)
-    assert "alone" in result.first.text
+    (cause,) = result.causes
+    assert cause.status == "proven"
+    assert "none in" in cause.edit
+    assert "SoftmaxOver" in cause.edit
 
 
 # --- pairs of parameters ----------------------------------------------------------------------------------------
