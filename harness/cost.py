@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.case import PRECISIONS
+from harness.case import PRECISIONS, Precision
 from harness.following import Taken
 from harness.memory import growth, resident
 
@@ -39,7 +39,7 @@ def _recorded(taken: Taken) -> int:
     return sum(array.nbytes for precision in PRECISIONS for array in _arrays(taken, precision))
 
 
-def _arrays(taken: Taken, precision: str) -> Iterator[np.ndarray]:
+def _arrays(taken: Taken, precision: Precision) -> Iterator[np.ndarray]:
     record = taken.records[precision]
     yield from record.activations.values()
     yield from record.cotangents.values()

@@ -92,7 +92,7 @@ def in_keras(limit: float) -> Any:
 
     def step(x: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
-            loss = loss_of(y, model(x, training=True))
+            loss: Any = loss_of(y, model(x, training=True))
         gradients = tape.gradient(loss, model.trainable_variables)
         gradients = tf.clip_by_global_norm(gradients, limit)[0] if limit else gradients
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))

@@ -74,10 +74,10 @@ def test_a_loss_tells_whether_the_order_of_the_outputs_matters() -> None:
     assert planted.first.candidate_place == "forward:flip"
 
 
-def images(kind: str) -> tuple[nn.Module, keras.Model]:
+def images(kind: str) -> tuple[Any, Any]:
     """Convolutions to as many channels as there are rows and columns, so that no shape tells them apart."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1))
+    net: Any = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1))
     inputs = keras.Input((6, 6, 3))
     first, last = (
         keras.layers.Conv2D(6, 3, padding="same", activation="relu"),
