@@ -70,11 +70,11 @@ def updated_all(
     trained = {name: g * share for name, g in gradients.items() if in_scope(rule.trained, name, values[name])}
     trained = trained if rule.clipping is None else clipped_gradients(rule.clipping, trained)
     after, moved = dict(values), {slot: dict(owned) for slot, owned in slots.items()}
+    multiples = dict(rule.multiples)
     for name, g in trained.items():
         W = values[name]
         decay = rule.optimizer.weight_decay if in_scope(rule.decayed, name, W) else 0.0
-        own_rate = lr * dict(rule.multiples).get(name, 1.0)
-        optimizer = dataclasses.replace(rule.optimizer, learning_rate=own_rate, weight_decay=decay)
+        optimizer = dataclasses.replace(rule.optimizer, learning_rate=lr * multiples.get(name, 1.0), weight_decay=decay)
         own = {slot: slots[slot][name] for slot in slot_names(optimizer)}
         after[name], own = updated(optimizer, t, W, g, own, leaked)
         for slot, value in own.items():
