@@ -66,7 +66,7 @@ def keras(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
     xs, ys = np.tile(x, (FIT, 1, 1)).reshape(-1, x.shape[-1]), np.tile(y, (FIT, 1, 1)).reshape(-1, 1)
 
     def compiled(**settings: Any) -> Any:
-        with _floatx(x.dtype.name):
+        with keras_dtype(x.dtype.name):
             layers = [keras.layers.Dense(units, activation="relu") for units in WIDTHS[1:-1]]
             model = keras.Sequential([keras.Input(WIDTHS[:1]), *layers, keras.layers.Dense(1, activation="sigmoid")])
             model.compile(keras.optimizers.SGD(RATE), "binary_crossentropy", **settings)
@@ -74,7 +74,7 @@ def keras(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
 
     def by_step(model: Any) -> Loop:
         def run() -> int:
-            with _floatx(x.dtype.name):
+            with keras_dtype(x.dtype.name):
                 for x_t, y_t in zip(x, y, strict=True):
                     model.train_on_batch(x_t, y_t)
             return len(x)
@@ -83,7 +83,7 @@ def keras(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
 
     def by_epoch(model: Any) -> Loop:
         def run() -> int:
-            with _floatx(x.dtype.name):
+            with keras_dtype(x.dtype.name):
                 model.fit(xs, ys, batch_size=batch, shuffle=False, verbose=0)
             return steps
 
@@ -101,15 +101,18 @@ def keras(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:
 
 
 @contextlib.contextmanager
-def _floatx(precision: str):
+def keras_dtype(precision: str):
+    """Keras's loss and rates follow floatx, its layers the policy that was first read in the process (keras 3.15)."""
     import keras
 
-    before = keras.config.floatx()
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx(precision)
+    keras.config.set_dtype_policy(precision)
     try:
         yield
     finally:
-        keras.config.set_floatx(before)
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
 
 
 def tensorflow(x: np.ndarray, y: np.ndarray, fast: bool) -> Loops:

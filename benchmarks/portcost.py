@@ -17,6 +17,7 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.loops import keras_dtype
 from benchmarks.tables import Row, median, show
 
 RATE = 0.01
@@ -165,18 +166,14 @@ def _keras_model(name: str, precision: str = "float32") -> Any:
     import keras
 
     layers: Any = keras.layers
-    if name == "convolutional":
-        shape, parts = (28, 28, 1), [layers.Conv2D(16, 3, activation="relu"), layers.MaxPooling2D()]
-        parts += [layers.Conv2D(32, 3, activation="relu"), layers.GlobalAveragePooling2D()]
-    else:
-        units, hidden, _ = WIDTHS[name]
-        shape, parts = (units,), [layers.Dense(units, "relu") for _ in range(hidden)]
-    before = keras.config.floatx()
-    keras.config.set_floatx(precision)
-    try:
-        model = keras.Sequential([keras.Input(shape, dtype=precision), *parts, layers.Dense(10)])
-    finally:
-        keras.config.set_floatx(before)
+    with keras_dtype(precision):
+        if name == "convolutional":
+            shape, parts = (28, 28, 1), [layers.Conv2D(16, 3, activation="relu"), layers.MaxPooling2D()]
+            parts += [layers.Conv2D(32, 3, activation="relu"), layers.GlobalAveragePooling2D()]
+        else:
+            units, hidden, _ = WIDTHS[name]
+            shape, parts = (units,), [layers.Dense(units, "relu") for _ in range(hidden)]
+        model = keras.Sequential([keras.Input(shape), *parts, layers.Dense(10)])
     model.compile(keras.optimizers.SGD(RATE), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 
@@ -186,8 +183,9 @@ def _keras_loop(name: str, x: np.ndarray, y: np.ndarray, precision: str) -> Loop
     inputs = (x.transpose(0, 2, 3, 1) if x.ndim == 4 else x)[:batch].astype(precision)
 
     def loop(count: int) -> None:
-        for _ in range(count):
-            _ = model.train_on_batch(inputs, y[:batch])
+        with keras_dtype(precision):
+            for _ in range(count):
+                _ = model.train_on_batch(inputs, y[:batch])
 
     return loop
 

@@ -10,6 +10,7 @@ All in the max norm per tensor and step. With S one side, R the reference and C 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ EPS32 = float(np.finfo(np.float32).eps)
 EPS64 = float(np.finfo(np.float64).eps)
 BLOCK_NUMBERS = 2**16
 """Numbers of a row compared at a time: both sides' in both precisions, and a difference, fit a second-level cache."""
+STRIP = 32
+"""Entries of the last axis in a block of tensors whose memory is in another order."""
 SHRINK = 2.0**-29  # eps64 / eps32: by how much going to float64 shrinks every rounding difference
 UNDERFLOW = float(np.finfo(np.float32).tiny)  # noise below it is not seen: numbers are flushed to 0, or lose digits
 
@@ -99,12 +102,15 @@ def compare(layout: Layout, reference: Rows, candidate: Rows) -> Measures:
 
 def compare_tensors(tensors: Iterable[Sequence[Parts]]) -> Iterator[dict[str, np.ndarray]]:
     """Tensors of one step, each as the reference's float32 and float64 and the candidate's, measured in order as
-    `together` takes them; the four are of one shape, in any order of memory. Small ones are measured in one go."""
+    `together` takes them; the four are of one shape, in any order of memory. Small ones are measured in one go.
+
+    Of a tensor in two parts their difference is measured, and then the first.
+    """
     small: list[Sequence[np.ndarray]] = []
     for tensor in tensors:
         size = tensor[0][0].size
         if 0 < size <= SMALL and tuple(parts[0].dtype for parts in tensor) == FLOATS:
-            small.append([whole(parts) for parts in tensor])
+            small += _measurable(tensor)
             if sum(four[0].size for four in small) < BLOCK_NUMBERS:
                 continue
             tensor = None
@@ -118,19 +124,27 @@ def compare_tensors(tensors: Iterable[Sequence[Parts]]) -> Iterator[dict[str, np
 
 
 def compare_tensor(tensor: Sequence[Parts]) -> dict[str, np.ndarray]:
-    """One of `compare_tensors`, cut into blocks that fit a cache in any order of memory."""
+    """One of `compare_tensors`, cut into blocks that fit a cache, each brought into the order of its axes."""
     numbers = BLOCK_NUMBERS // max(map(len, tensor))
     if all(array.flags.c_contiguous for parts in tensor for array in parts):
         tensor = [tuple(array.reshape(-1) for array in parts) for parts in tensor]
-    else:
-        numbers //= 2  # the copies of what lies the other way round need room too
-    jumps = np.min([np.abs(array.strides) // array.itemsize for parts in tensor for array in parts], axis=0)
-    blocks = [
-        _measured(_largest_of_all, *(whole(tuple(_compact(array[block]) for array in parts)) for parts in tensor))
-        for block in _blocks(tensor[0][0].shape, jumps.tolist(), numbers)
-    ]
-    largest = {name: np.max([block[name] for block in blocks], axis=0) for name in blocks[0]}
-    return {**largest, "same": np.min([block["same"] for block in blocks], axis=0)}
+        blocks = _blocks(tensor[0][0].shape, numbers)
+    else:  # strips: what lies the other way round is then read along memory, from few places at a time
+        blocks = _blocks(tensor[0][0].shape, numbers, STRIP)
+    measured = []
+    for block in blocks:
+        cut = [tuple(np.ascontiguousarray(array[block]) for array in parts) for parts in tensor]
+        measured.append([_measured(_largest_of_all, *four) for four in _measurable(cut)])
+    of_blocks = {
+        name: np.array([[of[name] for of in block] for block in measured])[..., 0, 0] for name in measured[0][0]
+    }
+    return {name: (of.min if name == "same" else of.max)(axis=0, keepdims=True) for name, of in of_blocks.items()}
+
+
+def _measurable(tensor: Sequence[Parts]) -> list[list[np.ndarray]]:
+    """The fours of arrays that are measured of a tensor."""
+    fours = [[whole(parts) for parts in tensor]]
+    return fours if len(tensor[0]) == 1 else [*fours, [parts[0] for parts in tensor]]
 
 
 def _compare_row(fours: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
@@ -144,26 +158,22 @@ def whole(parts: Parts) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.asarray(parts[0] - parts[1])
 
 
-def _compact(array: np.ndarray) -> np.ndarray:
-    return array if array.flags.forc else array.copy(order="K")
+def _blocks(shape: tuple[int, ...], numbers: int, strip: int | None = None) -> Iterator[tuple[slice, ...]]:
+    """Cuts of a tensor of so many numbers at most, along its first axes; strip: entries of the last axis at most."""
+    lengths = [max(1, length) for length in shape]
+    lengths[-1] = min(lengths[-1], strip or numbers)
+    for axis, length in enumerate(lengths):
+        lengths[axis] = max(1, min(length, numbers // math.prod(lengths[axis + 1 :])))
+    starts = (range(0, max(1, length), cut) for length, cut in zip(shape, lengths, strict=True))
+    for at in itertools.product(*starts):
+        yield tuple(slice(start, start + cut) for start, cut in zip(at, lengths, strict=True))
 
 
-def _blocks(shape: tuple[int, ...], jumps: Sequence[int], numbers: int) -> Iterator[tuple[slice, ...]]:
-    """Cuts of a tensor along the axes whose neighbours are far apart in memory; jumps: how far, by axis. numbers: of
-    a cut at most."""
-    if math.prod(shape) <= numbers:
-        yield tuple(slice(0, length) for length in shape)
-        return
-    axis = max((i for i, length in enumerate(shape) if length > 1), key=lambda i: (jumps[i], shape[i]))
-    half = shape[axis] // 2
-    for start, length in ((0, half), (half, shape[axis] - half)):
-        for block in _blocks((*shape[:axis], length, *shape[axis + 1 :]), jumps, numbers):
-            yield (*block[:axis], slice(block[axis].start + start, block[axis].stop + start), *block[axis + 1 :])
-
-
-def together(layout: Layout, columns: Sequence[Mapping[str, np.ndarray]]) -> Measures:
-    """The measures of one step from those of its tensors, in the layout's order."""
-    arrays = {name: np.concatenate([column[name] for column in columns], axis=1) for name in columns[0]}
+def together(
+    layout: Layout, columns: Sequence[Mapping[str, np.ndarray]], order: np.ndarray | slice = slice(None)
+) -> Measures:
+    """The measures of one step from those of its tensors; order: which of them each quantity of the layout has."""
+    arrays = {name: np.concatenate([column[name] for column in columns], axis=1)[:, order] for name in columns[0]}
     grain = _grain(layout, np.maximum(arrays["size_reference"], arrays["size_candidate"]))
     return Measures(layout=layout, grain=grain, **arrays)
 

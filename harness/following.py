@@ -274,19 +274,25 @@ def pulling(sides: tuple[Follower, Follower], plan: Plan, records: tuple[Record,
 
 def measures_of(plan: Plan, reference: Taken, candidate: Taken) -> Measures:
     """Every quantity of a step of both sides, measured."""
-    shapes: list[Shape] = []
+    parameters = {q.link.name: i for i, q in enumerate(plan.compared) if q.kind == "parameter" and q.link}
+    shapes: dict[int, Shape] = {}
 
     def tensors() -> Iterator[list[Parts]]:
-        for quantity in plan.compared:
+        for i, quantity in enumerate(plan.compared):
+            if quantity.kind == "parameter":  # measured with its update, which is read from it
+                continue
             tensor = [
                 *(_reference_parts(quantity, reference, precision) for precision in PRECISIONS),
                 *(_candidate_parts(quantity, candidate, precision) for precision in PRECISIONS),
             ]
-            shapes.append(tensor[0][0].shape)
+            shapes[i] = tensor[0][0].shape
+            if quantity.kind == "update" and quantity.link:
+                shapes[parameters[quantity.link.name]] = tensor[0][0].shape
             yield tensor
 
     columns = list(compare_tensors(tensors()))
-    return together(layout_of(plan.compared, shapes), columns)
+    layout = layout_of(plan.compared, [shapes[i] for i in range(len(shapes))])
+    return together(layout, columns, np.argsort([*shapes]))
 
 
 def shown(

@@ -16,7 +16,7 @@ assert np.prod(LARGE) > 1.5 * BLOCK_NUMBERS
 def measured(tensors: list[list[Parts]]) -> Measures:
     quantities = [
         Quantity(name=str(i), kind="activation", tensor=str(i), shape=tensor[0][0].shape, start=0, batched=False)
-        for i, tensor in enumerate(tensors)
+        for i, tensor in enumerate(tensor for tensor in tensors for _ in tensor[0])
     ]
     nothing = slice(0, 0)
     layout = Layout(
@@ -69,11 +69,12 @@ def test_small_and_large_ones_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("shape", [(7, 5), LARGE])
-def test_a_difference_of_two(shape: tuple[int, ...]) -> None:
+def test_of_two_their_difference_and_the_first(shape: tuple[int, ...]) -> None:
     order = tuple(reversed(range(len(shape))))
     after, before = four_of(shape, 0, order), four_of(shape, 1, order)
     measures = measured([list(zip(after, before, strict=True))])
     assert_formulas(measures, 0, [now - was for now, was in zip(after, before, strict=True)])
+    assert_formulas(measures, 1, after)
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
