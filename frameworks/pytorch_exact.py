@@ -1,7 +1,7 @@
-"""Kernels of torch on CPU that round in float64, replaced for the float64 run, so that it shows the mathematics.
+"""What would round in torch's float64 run: floating dtypes that code names, and kernels on CPU, replaced.
 
-Found by running torch.nn.functional, torch.special and torch.optim (fused) in float64 against torch._decomp,
-finite differences of order 8, and formulas in longdouble (torch 2.13); every other one of these is exact to rounding:
+The kernels were found by running torch.nn.functional, torch.special and torch.optim (fused) in float64 against torch._decomp,
+finite differences of order 8, and formulas in longdouble (torch 2.13); every other one of these is exact:
 
 - hardsigmoid_backward multiplies by the float 1.0f / 6.0f, 3e-8 off (ATen/native/cpu/Activation.cpp);
 - celu's derivative hands 1 / alpha.toFloat() to elu_backward, 4e-8 off (derivatives.yaml, "celu");
@@ -12,12 +12,43 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
+_WIDE = {
+    **dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), torch.float64),
+    **dict.fromkeys((torch.FloatTensor, torch.HalfTensor, torch.BFloat16Tensor), torch.DoubleTensor),
+    torch.complex64: torch.complex128,
+}
+
+
+class WideCasts(TorchFunctionMode):
+    """Where code names a floating dtype (`x.float()`, `x.to(torch.bfloat16)`, `dtype=torch.float32`), it gets float64.
+
+    applies: asked at each call.
+    """
+
+    def __init__(self, applies: Callable[[], bool]) -> None:
+        super().__init__()
+        self.applies = applies
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.applies():
+            return func(*args, **(kwargs or {}))
+        if func in _CASTS:
+            return args[0].double()
+        return func(*map(_widened, args), **{name: _widened(value) for name, value in (kwargs or {}).items()})
+
+
+def _widened(value: Any) -> Any:
+    return _WIDE.get(value, value) if isinstance(value, torch.dtype | type(torch.FloatTensor)) else value
 
 
 @contextmanager

@@ -6,7 +6,7 @@ The user's objects compute, holding a watcher's own values for the time of a cal
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from frameworks.pytorch_calls import Reader
 from frameworks.pytorch_checking import check, naming
 from frameworks.pytorch_describing import describe, named
 from frameworks.pytorch_lending import Lending
+from frameworks.pytorch_exact import WideCasts
 from frameworks.pytorch_losses import evaluate, single
 from frameworks.pytorch_objectives import read_recipe_loss
 from frameworks.pytorch_recording import Recording
@@ -161,7 +162,7 @@ class Watch:
             _ = self._swap_gradients(None)
         output = self._forward(recording, batch)
         weights = None if batch.weights is None else self._tensors([np.asarray(batch.weights, float)])[0]
-        with naming("the torch loss"):
+        with self._wide(recording), naming("the torch loss"):
             loss = evaluate(recipe, output, self._targets(batch), weights)
         if loss.requires_grad:
             with recording.backward(), naming("the backward pass of the torch model"):
@@ -211,7 +212,8 @@ class Watch:
         handle = optimizer.register_step_pre_hook(before_update) if optimizer else None
         inputs, targets = self._tensors(batch.inputs), self._targets(batch)
         try:
-            with recording.forward(inputs), naming(lambda: f"train_step, torch model at {recording.place()}"):
+            said = naming(lambda: f"train_step, torch model at {recording.place()}")
+            with self._wide(recording), recording.forward(inputs), said:
                 loss = self.recipe.train_step(single(inputs), single(targets))  # type: ignore[misc]
         finally:
             if handle:
@@ -263,9 +265,15 @@ class Watch:
 
     def _forward(self, recording: Recording, batch: Batch) -> Any:
         inputs = self._tensors(batch.inputs)
-        with recording.forward(inputs), naming(lambda: f"the torch model at {recording.place()}", inputs):
+        said = naming(lambda: f"the torch model at {recording.place()}", inputs)
+        with self._wide(recording), recording.forward(inputs), said:
             output = self.model(*inputs)
         return recording.whole(output) if recording.is_whole else output
+
+    def _wide(self, recording: Recording) -> AbstractContextManager[Any]:
+        if self.lending.precision != "float64" or recording.is_whole:  # a compiler would trace the mode
+            return nullcontext()
+        return WideCasts(lambda: recording.in_model or not self.lending.scalers)  # a loss scale must be float32
 
     def _tensors(self, arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
         return tuple(

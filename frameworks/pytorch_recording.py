@@ -169,6 +169,10 @@ class Recording(TorchFunctionMode):
     def entries(self) -> Mapping[str, Entry]:
         return {entry.name: entry for entry in self._entries}
 
+    @property
+    def in_model(self) -> bool:
+        return bool(self._stack)
+
     def place(self) -> str:
         """The innermost module being run, for a message."""
         frame = self._stack[-1] if self._stack else Frame(type(self.model).__name__, self.model, False)

@@ -202,6 +202,7 @@ def matching_view(
 
     shapes: of an example elsewhere in the candidate, which may have been flattened to this one.
     """
+    reference, candidate = (values.astype(float, copy=False) for values in (reference, candidate))  # inputs: any type
     scale = float(np.abs(reference).max()) or 1.0
     best: tuple[float, View] | None = None
     for view in (*layouts(reference.shape, candidate.shape), *_flattened(reference.shape, candidate.shape, shapes)):

@@ -238,7 +238,26 @@ def _taken(
         if record.after is None and record.loss is not None:
             record = replace(record, after=side.watched[precision].state())
         records[precision] = record
-    return Taken(before=before, records=records, updates=updates, seconds=seconds["float32"])
+    return Taken(before=before, records=_of_both(records), updates=updates, seconds=seconds["float32"])
+
+
+def _of_both(records: Records) -> Records:
+    """The records with what both precisions show: a cast to what a value is already makes no value of its own."""
+    one, other = (records[precision] for precision in PRECISIONS)
+    if list(one.activations) == list(other.activations):
+        return records
+    both = one.activations.keys() & other.activations.keys()
+    pairs = zip(one.outputs, other.outputs, strict=False)
+    outputs = [next((name for name in pair if name in both), "") for pair in pairs]
+    return {
+        precision: replace(
+            record,
+            activations={name: values for name, values in record.activations.items() if name in both},
+            cotangents={name: values for name, values in record.cotangents.items() if name in both},
+            outputs=tuple(filter(None, outputs)),
+        )
+        for precision, record in records.items()
+    }
 
 
 def _step(side: Follower, precision: Precision, batch: Batch, forced: Forced | None) -> Record:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 
 from harness.comparing import Measures
 from harness.elsewhere import SAMPLES, Moment, fed_alike, nearby
 from harness.following import Taken, measures_of, retake
 from harness.judging import K, disproportionate, is_null, proportion
+
+LOW = (ml_dtypes.bfloat16, np.float16)
 
 RANDOM = 1e-6
 """Relative change of an activation, when its step is taken again in float64, that no order of summation makes."""
@@ -28,12 +31,20 @@ def unstable(moment: Moment, measures: Measures) -> np.ndarray:
     own = measures_of(moment.plan, moment.reference, fed_alike(moment))
     times = proportion(own.noise_reference, own.noise_candidate, own.grain)[0]
     computed = np.array([quantity.kind in COMPUTED for quantity in moment.plan.compared]) & ~is_null(own)[0]
-    if np.median(times[computed]) > ALIKE:
+    # fed what a low precision computed, the other side's values are as coarse
+    if np.median(times[computed]) > ALIKE or _is_low(moment.reference) != _is_low(moment.candidate):
         return np.zeros_like(suspects)
     suspects = disproportionate(own)[0]
     for seed in range(SAMPLES if suspects.any() else 0):
         suspects &= disproportionate(measures_of(moment.plan, *nearby(moment, seed)))[0]
     return suspects
+
+
+def _is_low(taken: Taken) -> bool:
+    """Most of what a side computes in its float32 run are numbers of a lower precision."""
+    record = taken.records["float32"]
+    computed = [values for of in (record.activations, record.cotangents) for values in of.values() if values.any()]
+    return sum(any((v == v.astype(low)).all() for low in LOW) for v in computed) > len(computed) / 2
 
 
 def restless(moment: Moment, measures: Measures) -> list[tuple[str, bool]]:

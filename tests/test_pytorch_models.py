@@ -1042,7 +1042,7 @@ def test_an_input_of_another_type_is_told_with_what_to_do(layer: nn.Module, x: n
 def test_a_dtype_named_in_the_model_is_told_with_what_to_do() -> None:
     class Named(nn.Linear):
         def forward(self, input: Any) -> Any:
-            return super().forward(input.to(torch.float32))
+            return super().forward(input) @ torch.from_numpy(np.ones((3, 3), np.float32))
 
     with pytest.raises(HarnessError, match=r"raised RuntimeError: .*; where the model names a dtype itself, let it"):
         _ = models.watch(recipe(Named(5, 3)), "float64", False).step(batch())
