@@ -1,7 +1,8 @@
 """What would round in torch's float64 run: floating dtypes that code names, and kernels on CPU, replaced.
 
-The kernels were found by running torch.nn.functional, torch.special and torch.optim (fused) in float64 against torch._decomp,
-finite differences of order 8, and formulas in longdouble (torch 2.13); every other one of these is exact:
+The kernels were found by running torch.nn.functional, torch.special and torch.optim (fused) in float64 against
+torch._decomp, finite differences of order 8, and formulas in longdouble (torch 2.13); every other one of these is exact
+to rounding:
 
 - hardsigmoid_backward multiplies by the float 1.0f / 6.0f, 3e-8 off (ATen/native/cpu/Activation.cpp);
 - celu's derivative hands 1 / alpha.toFloat() to elu_backward, 4e-8 off (derivatives.yaml, "celu");

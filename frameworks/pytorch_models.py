@@ -18,8 +18,8 @@ from frameworks.clipping import only_bounded
 from frameworks.pytorch_calls import Reader
 from frameworks.pytorch_checking import check, naming
 from frameworks.pytorch_describing import describe, named
-from frameworks.pytorch_lending import Lending
 from frameworks.pytorch_exact import WideCasts
+from frameworks.pytorch_lending import Lending
 from frameworks.pytorch_losses import evaluate, single
 from frameworks.pytorch_objectives import read_recipe_loss
 from frameworks.pytorch_recording import Recording

@@ -14,7 +14,7 @@ from harness.following import Follower, Plan, States, Taken, forward, parameters
 from harness.mapping import mapped_state
 from harness.pairing import Pairing, pair_parameters
 from harness.recipe import Record, State
-from harness.returned import as_returned, unlike_outputs
+from harness.returned import as_returned, otherwise_shaped
 
 MOVE = 0.05
 """How far parameters are moved, relative to their size, to tell activations apart."""
@@ -67,7 +67,8 @@ def plan_sides(sides: Sides, pairing: Pairing, reference: Taken, candidate: Take
         inputs,
     )
     own = forward(sides[1], state, batches[1], {}, records[1].activations)
-    returned = as_returned(alignment, there, own, [*inputs, *targets])
+    alike = sides[0].framework == sides[1].framework
+    returned = as_returned(alignment, there, own, [*inputs, *targets], alike)
     updates = reference.updates or candidate.updates
     return plan_of(alignment, pairing, parameters, *records, updates=updates, returned=returned)
 
@@ -88,7 +89,7 @@ def without_returned(plan: Plan) -> Plan:
 
 def left_out(plan: Plan, sides: Sides, records: tuple[Record, Record]) -> list[str]:
     """What has no counterpart, in words."""
-    notes = unlike_outputs([side.name for side in sides], *records)
+    notes = otherwise_shaped([side.name for side in sides], *records)
     for name, side in ((plan.pairing.unmatched_reference, sides[0]), (plan.pairing.unmatched_candidate, sides[1])):
         notes += [f"{side.name}: {note.text}" for note in name]
     return notes

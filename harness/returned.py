@@ -6,7 +6,9 @@ is usual: examples of another shape with the same numbers in the same order, and
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,10 +20,24 @@ Arrays = Sequence[tuple[np.ndarray, np.ndarray]]
 """What both models are fed, pair by pair."""
 
 
-def as_returned(alignment: Sequence[Aligned], reference: Record, candidate: Record, fed: Arrays) -> tuple[Aligned, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlike:
+    """Outputs that cannot be compared: their names ("" for none), why in one line, and whether that alone is a
+    difference; else it is not known whether they would agree."""
+
+    reference: str
+    candidate: str
+    text: str
+    differs: bool
+
+
+def as_returned(
+    alignment: Sequence[Aligned], reference: Record, candidate: Record, fed: Arrays, alike: bool
+) -> tuple[Aligned, ...]:
     """The pairs of outputs of one size, in order, that the alignment does not show as they are returned.
 
-    fed: whose layouts tell how the two models' data lie.
+    fed: whose layouts tell how the two models' data lie. alike: both are models of one framework, to which channels
+    first and last are not the same by custom.
     """
     moves = {view.axes for pair in fed if (view := _layout(*pair)) is not None and view.axes is not None}
     channels = any(axes in _channel_moves(len(axes)) for axes in moves)
@@ -30,7 +46,7 @@ def as_returned(alignment: Sequence[Aligned], reference: Record, candidate: Reco
         wanted, own = reference.activations[one], candidate.activations[other]
         if wanted.size != own.size:
             continue
-        views = [*_views(wanted.shape, own.shape, moves, channels)]
+        views = [*_views(wanted.shape, own.shape, moves, channels, alike)]
         known = [pair.view for pair in alignment if (pair.reference, pair.candidate) == (one, other)]
         if not views or any(_alike(view, allowed, own.shape) for view in known for allowed in views):
             continue
@@ -39,26 +55,36 @@ def as_returned(alignment: Sequence[Aligned], reference: Record, candidate: Reco
     return tuple(found)
 
 
-def unlike_outputs(names: Sequence[str], reference: Record, candidate: Record) -> list[str]:
-    """Outputs that cannot be compared, in words."""
-    counts = len(reference.outputs), len(candidate.outputs)
-    if counts[0] != counts[1]:
-        said = " and ".join(f"{name} returns {count}" for name, count in zip(names, counts, strict=True))
-        return [f"{said} of floats: the outputs that only one of them has are not compared"]
-    if not counts[0]:
-        return ["neither model returns floats: what they return is not compared, only what they compute on the way"]
-    shapes = [
-        (reference.activations[one].shape, candidate.activations[other].shape)
-        for one, other in zip(reference.outputs, candidate.outputs, strict=True)
-    ]
+def unlike_outputs(names: Sequence[str], reference: Record, candidate: Record) -> list[Unlike]:
+    """The outputs of two models that cannot be compared."""
+    one, other = reference.outputs, candidate.outputs
+    if not one and not other:
+        text = "neither model returns floats: what they return is not compared, only what they compute on the way"
+        return [Unlike(reference="", candidate="", text=text, differs=False)]
+    found = []
+    for i, (mine, theirs) in enumerate(itertools.zip_longest(one, other, fillvalue="")):
+        if not (mine and theirs):
+            has, lacks = names if mine else reversed(names)
+            text = f"output {i} of {has} has no counterpart: {lacks} returns {min(len(one), len(other))} of floats"
+            found.append(Unlike(reference=mine, candidate=theirs, text=text, differs=False))
+        elif reference.activations[mine].size != candidate.activations[theirs].size:
+            text = f"output {i} has shape {_shapes(names, reference.activations[mine], candidate.activations[theirs])}"
+            found.append(Unlike(reference=mine, candidate=theirs, text=text, differs=True))
+    return found
+
+
+def otherwise_shaped(names: Sequence[str], reference: Record, candidate: Record) -> list[str]:
+    """In words, the outputs of one size and another shape."""
     notes = []
-    for i, (one, other) in enumerate(shapes):
-        said = f"output {i} has shape {one} in {names[0]} and {other} in {names[1]}"
-        if np.prod(one) != np.prod(other):
-            notes.append(f"{said}: it is not compared")
-        elif not any(True for _ in _views(one, other, set(), True)):
-            notes.append(f"{said}: compared in the layout in which they agree")
+    for i, pair in enumerate(zip(reference.outputs, candidate.outputs, strict=False)):
+        one, other = reference.activations[pair[0]], candidate.activations[pair[1]]
+        if one.size == other.size and one.shape != other.shape:
+            notes.append(f"output {i} has shape {_shapes(names, one, other)}")
     return notes
+
+
+def _shapes(names: Sequence[str], one: np.ndarray, other: np.ndarray) -> str:
+    return f"{one.shape} in {names[0]} and {other.shape} in {names[1]}"
 
 
 def _layout(one: np.ndarray, other: np.ndarray) -> View | None:
@@ -72,13 +98,14 @@ def _channel_moves(rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (0, *inner[-1:], *inner[:-1]), (0, *inner[1:], *inner[:1])
 
 
-def _views(wanted: Shape, own: Shape, moves: set[tuple[int, ...]], channels: bool) -> Iterator[View]:
+def _views(wanted: Shape, own: Shape, moves: set[tuple[int, ...]], channels: bool, alike: bool) -> Iterator[View]:
     """How an output may be seen; none where nothing tells."""
     is_plain = _without_ones(wanted) == _without_ones(own)
-    if is_plain:
+    alike &= not moves
+    if is_plain or (alike and len(wanted) == len(own)):
         yield View(result=None if wanted == own else (-1, *wanted[1:]))
     allowed = {axes for axes in moves if len(axes) == len(own)}
-    if len(own) > 1 and (channels or not is_plain):
+    if len(own) > 1 and not alike and (channels or not is_plain):
         allowed |= set(_channel_moves(len(own)))
     for axes in sorted(allowed):
         if tuple(own[axis] for axis in axes) == wanted:

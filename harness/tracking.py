@@ -39,10 +39,16 @@ from harness.mapping import mapped, slots_apart
 from harness.owning import SILENT, Own, own_errors, persisting
 from harness.planning import left_out, pair_sides, plan_of_step, plan_sides, same_start, without_returned
 from harness.recipe import Record
+from harness.returned import Unlike, unlike_outputs
 from harness.stability import restless, unstable
 
 Columns = Mapping[str, Any]
 """Columns of the tidy frame for one step: lists and arrays of one length."""
+
+COLUMNS = (
+    *("step", "kind", "name", "candidate_name", "shape", "reference", "candidate", "d32", "d64", "noise_reference"),
+    *("noise_candidate", "budget", "ratio", "ulp", "digits", "verdict", "because"),
+)
 
 
 @dataclass(slots=True)
@@ -64,6 +70,7 @@ class Tracking:
     coarse: int | None = None
     random: str = ""
     searched: float = 0.0
+    unlike: list[Unlike] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
 
     def to_the_end(self, steps: int) -> Comparison:
@@ -85,6 +92,10 @@ class Tracking:
                     *(note.text for note in pairing.notes),
                     *left_out(plan, self.sides, _float64(reference, candidate)),
                 ]
+                unlike = unlike_outputs([side.name for side in self.sides], *_float64(reference, candidate))
+                if _without_loss(reference) and _without_loss(candidate):  # else it reads what matters of them
+                    self.unlike = unlike
+                self.notes += [of.text for of in unlike if not (self.unlike and of.differs)]
             elif (reference.updates or candidate.updates) != updates:
                 plan = plan_of_step(plan, self.sides, reference, candidate)
             self.cost.observe(reference, candidate)
@@ -111,6 +122,9 @@ class Tracking:
                 states[1] = mapped(plan.pairing, states[0], states[1])
                 self.sides[1].load(states[1])
                 self.apart_by_rounding = False
+        if self.unlike:
+            self.rows.append(_rows_of_unlike(self.unlike))
+            self.own += [_of_shape(of) for of in self.unlike if of.differs]
         frame = frame_of(self.rows)
         judged: Any = frame[~frame["kind"].isin(["slot"])]
         verdict = max(set(judged["verdict"]), key=VERDICTS.index)
@@ -264,6 +278,17 @@ def _without_effect(row: Any) -> Divergence:
     )
 
 
+def _of_shape(unlike: Unlike) -> Divergence:
+    return Divergence(
+        place=f"forward:{unlike.reference}",
+        candidate_place=f"forward:{unlike.candidate}",
+        step=0,
+        name=unlike.reference,
+        index=(),
+        text=unlike.text,
+    )
+
+
 def _check_losses(sides: tuple[Follower, Follower], taken: tuple[Taken, Taken], inference: bool) -> None:
     """Refuse a side that trains beside one that cannot."""
     without = [side.name for side, of in zip(sides, taken, strict=True) if _without_loss(of)]
@@ -339,6 +364,21 @@ def frame_of(steps: Sequence[Columns]) -> pd.DataFrame:
 
 def _joined(parts: Sequence[Any]) -> Any:
     return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else [*itertools.chain.from_iterable(parts)]
+
+
+def _rows_of_unlike(unlike: Sequence[Unlike]) -> Columns:
+    """Rows of the tidy frame for outputs that cannot be compared, without numbers."""
+    verdicts = [VERDICTS[DIFFERENT if of.differs else UNDECIDED] for of in unlike]
+    words = {
+        "step": [0] * len(unlike),
+        "kind": ["activation"] * len(unlike),
+        "name": [of.reference for of in unlike],
+        "candidate_name": [of.candidate for of in unlike],
+        "shape": [""] * len(unlike),
+        "verdict": verdicts,
+        "because": ["" if of.differs else "missing" for of in unlike],
+    }
+    return {name: words.get(name, np.full(len(unlike), np.nan)) for name in COLUMNS}
 
 
 def rows_of_step(step: int, candidate_names: Sequence[str], judgement: Judgement) -> Columns:

@@ -95,7 +95,8 @@ def test_casts_hide_no_difference(settings: dict[str, Any], swapped: bool) -> No
     pair = [model(eps=1.1e-6, **settings), model()]
     result = compared(*reversed(pair) if swapped else pair)
     assert result.verdict == "different"
-    assert result.first is not None and result.first.place.startswith("forward:")
+    assert result.first is not None
+    assert result.first.place.startswith("forward:")
 
 
 def test_a_boolean_input_is_fed_as_it_is() -> None:

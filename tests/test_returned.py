@@ -113,15 +113,52 @@ def test_channels_may_come_first_or_last(kind: str, same: bool) -> None:
     assert (result.verdict in ("identical", "rounding")) is same
 
 
-def test_outputs_that_cannot_be_compared_are_told() -> None:
-    one = harness.compare(Net(lambda out: (out, out.mean(1))), Net(as_it_is), X, steps=0)
-    assert any("returns 2 and" in note for note in one.notes)
-    none = harness.compare(Net(lambda out: out.argmax(-1)), Net(lambda out: out.argmin(-1)), X, steps=0)
-    assert any("neither model returns floats" in note for note in none.notes)
-    other = harness.compare(
-        Net(lambda out: torch.stack([out, 2 * out], 1)), Net(lambda out: torch.stack([out, 2 * out], 2)), X, steps=0
-    )
-    assert any("in the layout in which they agree" in note for note in other.notes)
+UNLIKE: dict[str, tuple[Callable[..., Any], Callable[..., Any], str, str]] = {
+    "one more": (lambda out: (out, out.mean(1)), as_it_is, "undecided", "has no counterpart"),
+    "none": (as_it_is, lambda out: None, "undecided", "has no counterpart"),
+    "integers": (lambda out: out.argmax(-1), lambda out: out.argmin(-1), "undecided", "neither model returns floats"),
+    "other sizes": (lambda out: out.mean(1), lambda out: out.mean(0), "different", "has shape"),
+    "part": (lambda out: out[..., :5], as_it_is, "different", "has shape"),
+}
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("name", UNLIKE)
+def test_outputs_that_cannot_be_compared_are_neither_dropped_nor_equal(name: str, steps: int) -> None:
+    one, other, verdict, said = UNLIKE[name]
+    result = harness.compare(Net(one), Net(other), X, steps=steps)
+    assert result.verdict == verdict
+    assert said in str(result)
+    assert verdict in set(result.frame["verdict"])
+    assert (result.first is not None) is (verdict == "different")
+
+
+def test_a_loss_that_agrees_settles_outputs_of_other_sizes() -> None:
+    one = harness.side(Net(as_it_is), loss=nn.functional.mse_loss)
+    other = harness.side(Net(lambda out: (out, out.mean(1))), loss=lambda o, y: nn.functional.mse_loss(o[0], y))
+    assert harness.compare(one, other, X, X).verdict in ("identical", "rounding")
+
+
+def test_a_plain_dict_has_no_order() -> None:
+    one = harness.compare(Net(lambda o: {"a": o, "b": 2 * o}), Net(lambda o: {"b": 2 * o, "a": o}), X, steps=0)
+    assert one.verdict == "identical"
+    planted = harness.compare(Net(lambda o: {"a": o, "b": 2 * o}), Net(lambda o: {"b": o, "a": 2 * o}), X, steps=0)
+    assert planted.verdict == "different"
+
+
+TURNED: dict[str, Callable[..., Any]] = {
+    "rows and columns": lambda out: out.transpose(1, 2),
+    "examples": lambda out: out.transpose(0, 1),
+    "stacked": lambda out: torch.stack([out, 2 * out], 2),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_models_of_one_framework_have_no_other_layout(name: str) -> None:
+    plain = (lambda out: torch.stack([out, 2 * out], 1)) if name == "stacked" else as_it_is
+    result = harness.compare(Net(plain), Net(TURNED[name]), X, steps=0)
+    assert result.verdict == "different"
+    assert any("has shape" in note for note in result.notes)
 
 
 def test_one_side_with_a_loss_is_refused() -> None:
