@@ -37,7 +37,7 @@ Activations = Mapping[str, np.ndarray]
 Axes = tuple[int, ...] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Aligned:
     """One activation of the reference and what it is in the candidate; view makes the candidate's the reference's.
 
@@ -221,14 +221,16 @@ def layouts(reference: Shape, candidate: Shape) -> list[View]:
     if math.prod(reference) != math.prod(candidate):
         return []
     rank = len(candidate)
+    # the last batch may be smaller; torch's recurrences put another axis before it
+    batch = reference.index(candidate[0]) if candidate and candidate[0] in reference else 0
+    any_batch = (*reference[:batch], -1, *reference[batch + 1 :])
     moves = itertools.permutations(range(rank)) if rank <= RANK else iter([tuple(range(rank))])
     views: list[View] = []
     for axes in moves:
         moved = tuple(candidate[axis] for axis in axes)
         plain = axes == tuple(range(rank))
         if moved == reference or plain or rank != len(reference):
-            batches = None if moved == reference else (-1, *reference[1:])  # the last batch may be smaller
-            views.append(View(axes=None if plain else axes, result=batches))
+            views.append(View(axes=None if plain else axes, result=None if moved == reference else any_batch))
     return views
 
 

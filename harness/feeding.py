@@ -14,7 +14,8 @@ from harness.recipe import Batch, Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """One side's examples: inputs and targets with the examples on axis 0; batches: the indices of each step."""
+    """One side's examples: inputs and targets with the examples on axis 0; batches: the indices of each step, and of
+    one step more."""
 
     inputs: tuple[np.ndarray, ...]
     targets: tuple[np.ndarray, ...]
@@ -64,8 +65,8 @@ def feeds(
             raise HarnessError(f"{name}: x holds no example; give at least one")
         weights = _weights(recipe, targets, sample_weight, name)
         index = recipe.batches if recipe.batches is not None else given[i]
-        cut = _cut(examples, steps, batch_size, index, name)
-        epoch = max(1, -(-examples // (batch_size or examples))) if index is None else len(cut)
+        cut = _cut(examples, max(steps, 1), batch_size, index, name)
+        epoch = max(1, -(-examples // (batch_size or examples))) if index is None else max(steps, 1)
         made.append(Feed(inputs=inputs, targets=targets, weights=weights, batches=cut, steps_per_epoch=epoch))
     if len(made[0].inputs[0]) != len(made[1].inputs[0]):
         raise HarnessError(
@@ -88,10 +89,10 @@ def _cut(
         index = [np.asarray(batch) for batch in batches]
         if not index or not all(_indexes(batch, examples) for batch in index):
             raise HarnessError(f"{name}: batches must be index arrays, not empty and below {examples}, one for a step")
-        return tuple(index[step % len(index)] for step in range(max(steps, 1)))
+        return tuple(index[step % len(index)] for step in range(steps + 1))
     size = min(batch_size or examples, examples)
     starts = list(range(0, examples, size))
-    return tuple(np.arange(s, min(s + size, examples)) for s in (starts[t % len(starts)] for t in range(max(steps, 1))))
+    return tuple(np.arange(s, min(s + size, examples)) for s in (starts[t % len(starts)] for t in range(steps + 1)))
 
 
 def _indexes(batch: np.ndarray, examples: int) -> bool:

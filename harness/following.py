@@ -69,7 +69,7 @@ class Taken:
     seconds: float = math.nan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Compared:
     """One quantity of a step: how it is called on either side, and how both are seen in the reference's layout."""
 

@@ -50,9 +50,10 @@ def compare(
 
     reference, candidate: models, or `side(model, ...)`. x, y: arrays, examples on axis 0; a tuple of two is a pair, one
     for each side's layout; several inputs or targets are a list or dict. steps: 0 is inference only. batch_size: all
-    examples by default, taken in their order. batches: index arrays instead, one for each step (or a pair).
-    parameter_map: {reference's name: candidate's name or (name, axes)} instead of what is found by value and structure.
-    The models, optimizers and random states are left as they are. Raises HarnessError for what cannot be compared.
+    examples by default, taken in their order. batches: index arrays instead, one for each step, over and over (or a
+    pair). parameter_map: {reference's name: candidate's name or (name, axes)} instead of what is found by value and
+    structure. One step more is taken where only one side has a parameter that was trained. The models, optimizers and
+    random states are left as they are. Raises HarnessError for what cannot be compared.
     """
     began = time.perf_counter()
     recipes = _recipe(reference), _recipe(candidate)

@@ -20,7 +20,18 @@ from harness.diagnosing import SEARCH, findings, of_another_form, with_random_la
 from harness.diverging import divergence, explained, worse
 from harness.elsewhere import Moment
 from harness.finding import Finding
-from harness.following import Follower, Plan, Taken, aside, measures_of, pulling, states_after, take
+from harness.following import (
+    Follower,
+    Plan,
+    States,
+    Taken,
+    aside,
+    measures_of,
+    parameters_of,
+    pulling,
+    states_after,
+    take,
+)
 from harness.judging import (
     BECAUSE,
     CHAOS,
@@ -37,6 +48,7 @@ from harness.judging import (
 )
 from harness.mapping import mapped, slots_apart
 from harness.owning import SILENT, Own, own_errors, persisting
+from harness.pairing import Pairing
 from harness.planning import left_out, pair_sides, plan_of_step, plan_sides, same_start, without_returned
 from harness.recipe import Record
 from harness.returned import Unlike, unlike_outputs
@@ -58,6 +70,11 @@ class Tracking:
     sides: tuple[Follower, Follower]
     parameter_map: Mapping[str, Any] | None
     inference: bool
+    states: list[States] = field(default_factory=list)
+    pairing: Pairing = field(init=False)
+    plan: Plan | None = None
+    updates: bool = False
+    unseen: list[str] = field(default_factory=list)
     rows: list[Columns] = field(default_factory=list)
     own: list[Divergence] = field(default_factory=list)
     causes: list[Finding] = field(default_factory=list)
@@ -74,57 +91,68 @@ class Tracking:
     cost: Cost = field(default_factory=Cost)
 
     def to_the_end(self, steps: int) -> Comparison:
-        states = same_start(self.sides)
-        pairing = pair_sides(self.sides, self.parameter_map)
-        plan: Plan | None = None
-        updates = False
+        self.states, self.pairing = same_start(self.sides), pair_sides(self.sides, self.parameter_map)
         for step in range(steps):
-            reference = candidate = moment = None  # the last step's tensors go before this step's come
-            reference, candidate = (take(side, step, own) for side, own in zip(self.sides, states, strict=True))
-            states = [states_after(side, taken) for side, taken in zip(self.sides, (reference, candidate), strict=True)]
-            if plan is None:
-                _check_losses(self.sides, (reference, candidate), self.inference)
-                with aside(self.sides, states):
-                    plan = plan_sides(self.sides, pairing, reference, candidate)
-                if not self.inference and _without_loss(reference) and _without_loss(candidate):
-                    plan, reference, candidate = self._pulled(plan, reference, candidate)
-                self.notes += [
-                    *(note.text for note in pairing.notes),
-                    *left_out(plan, self.sides, _float64(reference, candidate)),
-                ]
-                unlike = unlike_outputs([side.name for side in self.sides], *_float64(reference, candidate))
-                if _without_loss(reference) and _without_loss(candidate):  # else it reads what matters of them
-                    self.unlike = unlike
-                self.notes += [of.text for of in unlike if not (self.unlike and of.differs)]
-            elif (reference.updates or candidate.updates) != updates:
-                plan = plan_of_step(plan, self.sides, reference, candidate)
-            self.cost.observe(reference, candidate)
-            updates = reference.updates or candidate.updates
-            moment = Moment(plan=plan, sides=self.sides, step=step, reference=reference, candidate=candidate)
-            judgement = self._judge(moment)
-            if plan.returned and _loss_agrees(plan, judgement):
-                plan = without_returned(plan)
-                moment = replace(moment, plan=plan)
-                judgement = self._judge(moment)
-            if (split := self._only_cotangents(moment, judgement)).any():
-                with aside(self.sides, states):
-                    plan = self._without_split(moment, judgement, split)
-                moment = replace(moment, plan=plan)
-                judgement = self._judge(moment)
-            if _alarmed(plan, judgement):
-                with aside(self.sides, states):
-                    self._explain(moment, judgement)
-            elif not (self.own or self.lost) and disproportionate(judgement.measures).any():
-                with aside(self.sides, states):
-                    self._weigh(moment, judgement)
-            self.rows.append(rows_of_step(step, [q.candidate for q in plan.compared], judgement))
-            if self.apart_by_rounding:
-                states[1] = mapped(plan.pairing, states[0], states[1])
-                self.sides[1].load(states[1])
-                self.apart_by_rounding = False
+            self._follow(step)
+        if self.unseen and not self.own:
+            said = f"{', '.join(self.unseen)}: trained, and the other side has none; a step more shows what that does"
+            self.notes.append(said)
+            self._follow(steps)
         if self.unlike:
             self.rows.append(_rows_of_unlike(self.unlike))
             self.own += [_of_shape(of) for of in self.unlike if of.differs]
+        return self._told()
+
+    def _follow(self, step: int) -> None:
+        """Take a step of both sides, and judge it."""
+        reference, candidate = (take(side, step, own) for side, own in zip(self.sides, self.states, strict=True))
+        states = [states_after(side, taken) for side, taken in zip(self.sides, (reference, candidate), strict=True)]
+        plan, updates = self.plan, reference.updates or candidate.updates
+        if plan is None:
+            _check_losses(self.sides, (reference, candidate), self.inference)
+            with aside(self.sides, states):
+                plan = plan_sides(self.sides, self.pairing, reference, candidate)
+            if not self.inference and _without_loss(reference) and _without_loss(candidate):
+                plan, reference, candidate = self._pulled(plan, reference, candidate)
+            self._note(plan, reference, candidate)
+        elif updates != self.updates:
+            plan = plan_of_step(plan, self.sides, reference, candidate)
+        self.cost.observe(reference, candidate)
+        moment = Moment(plan=plan, sides=self.sides, step=step, reference=reference, candidate=candidate)
+        judgement = self._judge(moment)
+        if plan.returned and _loss_agrees(plan, judgement):
+            plan = without_returned(plan)
+            moment = replace(moment, plan=plan)
+            judgement = self._judge(moment)
+        if (split := self._only_within(moment, judgement)).any():
+            with aside(self.sides, states):
+                plan = self._without_split(moment, judgement, split)
+            moment = replace(moment, plan=plan)
+            judgement = self._judge(moment)
+        if _alarmed(plan, judgement):
+            with aside(self.sides, states):
+                self._explain(moment, judgement)
+        elif not (self.own or self.lost) and disproportionate(judgement.measures).any():
+            with aside(self.sides, states):
+                self._weigh(moment, judgement)
+        self.rows.append(rows_of_step(step, [q.candidate for q in plan.compared], judgement))
+        if self.apart_by_rounding:
+            states[1] = mapped(plan.pairing, states[0], states[1])
+            self.sides[1].load(states[1])
+            self.apart_by_rounding = False
+        self.plan, self.updates, self.states = plan, updates, states
+        self.unseen = [*_trained_alone(self.pairing, 0, reference), *_trained_alone(self.pairing, 1, candidate)]
+
+    def _note(self, plan: Plan, reference: Taken, candidate: Taken) -> None:
+        """What is said of a plan: how it was found, and what it leaves out."""
+        records, names = _float64(reference, candidate), [side.name for side in self.sides]
+        self.notes += [*(note.text for note in self.pairing.notes), *left_out(plan, self.sides, records)]
+        unlike = unlike_outputs(names, *records)
+        if _without_loss(reference) and _without_loss(candidate):  # else it reads what matters of them
+            self.unlike = unlike
+        self.notes += [of.text for of in unlike if not (self.unlike and of.differs)]
+
+    def _told(self) -> Comparison:
         frame = frame_of(self.rows)
         judged: Any = frame[~frame["kind"].isin(["slot"])]
         verdict = max(set(judged["verdict"]), key=VERDICTS.index)
@@ -139,7 +167,7 @@ class Tracking:
             causes=tuple(self.causes),
             notes=tuple(dict.fromkeys(self.notes)),
             frame=frame,
-            pairing=pairing,
+            pairing=self.pairing,
             sides=(self.sides[0].name, self.sides[1].name),
             environment={s.name: dict(registry.adapter(s.framework).environment()) for s in self.sides},
             cost=self.cost,
@@ -176,23 +204,31 @@ class Tracking:
         judgement.mark(only, ROUNDING, "one precision")
         self.apart_by_rounding |= bool(only.any())
 
-    def _only_cotangents(self, moment: Moment, judgement: Judgement) -> np.ndarray:
-        """Cotangents that differ where the forward pass and the gradients of all parameters agree."""
-        kinds = np.array([quantity.kind for quantity in moment.plan.compared])
+    def _only_within(self, moment: Moment, judgement: Judgement) -> np.ndarray:
+        """What differs where all that comes of it agrees: cotangents where the gradients of all parameters do,
+        activations where the outputs, the loss and those gradients do."""
+        plan, records = moment.plan, _float64(moment.reference, moment.candidate)
+        kinds = np.array([quantity.kind for quantity in plan.compared])
         alarms = judgement.verdict[0] == DIFFERENT
-        apart = (alarms & np.isin(kinds, ("activation", "loss", "gradient"))).any()
-        settled = self.own or self.lost or apart or not (kinds == "gradient").any()
-        return alarms & (kinds == "activation_gradient") & (not settled)
+        outputs = {*zip(*(record.outputs for record in records), strict=False)}
+        pairs = [(quantity.reference, quantity.candidate) for quantity in plan.compared]
+        inner = (kinds == "activation") & [pair not in outputs for pair in pairs]
+        within = inner & (bool(outputs) and outputs <= set(pairs))
+        within |= (kinds == "activation_gradient") & ("gradient" in kinds)
+        apart = (alarms & ~within & np.isin(kinds, ("activation", "loss", "gradient", "buffer"))).any()
+        return alarms & within & (not (self.own or self.lost or self.unlike or apart))
 
     def _without_split(self, moment: Moment, judgement: Judgement, split: np.ndarray) -> Plan:
-        """The plan without those of the cotangents that belong to values that the two sides use in other ways (a copy
-        here, a second call there): they are no quantity that both sides have."""
-        found = np.flatnonzero(persisting(moment, split, judgement.measures)).tolist()
-        names = {moment.plan.compared[i].name for i in found}
-        if names:
-            said = f"{', '.join(sorted(names))} not compared: the two sides use the value in other ways"
-            self.notes.append(f"{said}, the gradients of all parameters agree")
-        return replace(moment.plan, compared=tuple(q for q in moment.plan.compared if q.name not in names))
+        """The plan without those that belong to values that the two sides use in other ways (a copy here, a second call
+        there, examples in another order): they are no quantity that both sides have."""
+        plan = moment.plan
+        found = [plan.compared[i] for i in np.flatnonzero(persisting(moment, split, judgement.measures))]
+        if found:
+            said = f"{', '.join(sorted(q.name for q in found))} not compared: the two sides use the value in other ways"
+            self.notes.append(f"{said}, all that comes of it agrees")
+        pairs = {q.aligned for q in found if q.kind == "activation"}
+        compared = tuple(q for q in plan.compared if q not in found and not (q.aligned and q.aligned in pairs))
+        return replace(plan, alignment=tuple(a for a in plan.alignment if a not in pairs), compared=compared)
 
     def _weigh(self, moment: Moment, judgement: Judgement) -> None:
         """Float32 far worse on one side than on the other is a difference, though float64 agrees."""
@@ -276,6 +312,16 @@ def _without_effect(row: Any) -> Divergence:
         index=(),
         text=f"{row['name']} differs by {row['d64']:.3g}, and nothing else does: no output or gradient depends on it",
     )
+
+
+def _trained_alone(pairing: Pairing, side: int, taken: Taken) -> list[str]:
+    """What an update of this step has moved by a gradient and no other side's parameter stands for."""
+    sides = [(link.reference, link.candidate)[side] for link in pairing.links]
+    paired = {name for of in sides for name in parameters_of(of)}
+    gradients = taken.records["float64"].gradients if taken.updates else {}
+    return [
+        name for name, gradient in gradients.items() if name not in paired and gradient is not None and gradient.any()
+    ]
 
 
 def _of_shape(unlike: Unlike) -> Divergence:
