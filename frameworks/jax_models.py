@@ -25,13 +25,14 @@ from frameworks.optax_state import Updater
 from harness.calls import Call
 from harness.case import HarnessError, Precision
 from harness.recipe import PILED, Batch, Forced, Recipe, Record, State
+from harness.widening import Widen, typed
 
 Arrays = Mapping[str, Any]
 
 """The slot of gradients that add up over several steps: they are part of what a step starts from."""
 
 
-def watch(recipe: Recipe, precision: Precision, inference: bool) -> JaxModel:
+def watch(recipe: Recipe, precision: Precision, inference: bool, widen: Widen = typed) -> JaxModel:
     """A copy of the parameters at this precision (float32: what is lower stays), with a fresh state of the optimizer.
 
     model: a pure apply(params, *inputs) -> an output, or a pytree of them; one that also returns new statistics is not
@@ -41,7 +42,7 @@ def watch(recipe: Recipe, precision: Precision, inference: bool) -> JaxModel:
     Raises HarnessError where one of them cannot be used.
     """
     _check(recipe, inference)
-    return JaxModel(recipe, precision, inference)
+    return JaxModel(recipe, precision, inference, widen)
 
 
 def assign(recipe: Recipe, values: Mapping[str, np.ndarray]) -> None:
@@ -64,8 +65,8 @@ class JaxModel:
     For each shape of batch one function is compiled, and another one if values are forced, whichever they are.
     """
 
-    def __init__(self, recipe: Recipe, precision: Precision, inference: bool) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, precision: Precision, inference: bool, widen: Widen) -> None:
+        self.recipe, self.widen = recipe, widen
         self.precision: Precision = precision
         self.loss = None if inference else recipe.loss
         updates = recipe.optimizer is not None and self.loss is not None
@@ -80,7 +81,8 @@ class JaxModel:
         self.options = _mode(recipe, inference)
         self.compute = jax.jit(self._compute)
         with self._x64():
-            self.values = {name: _copy(value, precision) for name, value in self.tree.arrays.items()}
+            kinds = {parameter.name: parameter.dtype for parameter in self.parameters}
+            self.values = {name: _copy(value, precision, kinds[name]) for name, value in self.tree.arrays.items()}
             trained = {name: self.values[name] for name in self.trained}
             self.piled = {name: jnp.zeros_like(value) for name, value in trained.items()} if self.piles_up else {}
             with _blaming("the optimizer", precision):
@@ -146,7 +148,7 @@ class JaxModel:
             inputs = self._inputs(batch.inputs)
             program = self._program(self.values, inputs)
             arguments = [*(self.values[name] for name in self.tree.arrays), *inputs]
-            _ = evaluate(program, arguments, self.precision, visit, known)
+            _ = evaluate(program, arguments, self.precision, visit, known, self.widen)
             return calls_of(program, known, shown, names)
 
     # --- forward and backward -----------------------------------------------------------------------------------
@@ -217,7 +219,7 @@ class JaxModel:
 
             held = {**values, **trained}
             arguments = [*(held[name] for name in names), *inputs]
-            output = evaluate(program, arguments, self.precision, visit)
+            output = evaluate(program, arguments, self.precision, visit, widen=self.widen)
             if pulled is not None:
                 seen = dict(zip(outputs, jax.tree_util.tree_leaves(output), strict=True))
                 products = [jnp.vdot(seen[name], cotangent) for name, cotangent in pulled.items()]
@@ -274,7 +276,7 @@ class JaxModel:
     @contextmanager
     def _x64(self) -> Iterator[None]:
         wide = self.precision == "float64"
-        with jax.enable_x64(wide), wide_casts() if wide else nullcontext():
+        with jax.enable_x64(wide), wide_casts(self.widen) if wide else nullcontext():
             yield
 
     def _on_device(self, arrays: Arrays) -> dict[str, Any]:
@@ -372,11 +374,11 @@ def _require_shape(shapes: Mapping[str, tuple[int, ...]], name: str, value: Any)
         raise HarnessError(f"{name} has shape {shapes[name]}, not {np.shape(value)}")
 
 
-def _copy(value: Any, precision: Precision) -> Any:
-    """Rounded to float32 once, so that both precisions start from the same point."""
+def _copy(value: Any, precision: Precision, dtype: str) -> Any:
+    """dtype: what the user's own runs store."""
     if not is_float(value.dtype):
         return jnp.array(value)
-    return jnp.asarray(np.asarray(value, np.float32), _at(precision, str(value.dtype)))
+    return jnp.asarray(np.asarray(value, "float64" if dtype == "float64" else "float32"), _at(precision, dtype))
 
 
 def _at(precision: Precision, dtype: str) -> str:

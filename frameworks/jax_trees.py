@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -110,7 +111,7 @@ def parameters_of(tree: Tree) -> tuple[Parameter, ...]:
             framework="jax",
             trainable=is_float(leaf.dtype),
             buffer=not is_float(leaf.dtype),
-            dtype=str(leaf.dtype),
+            dtype=_stored(leaf),
         )
         for name, leaf in arrays.items()
     )
@@ -132,6 +133,12 @@ def is_float(dtype: Any) -> bool:
 def plain(value: Any) -> np.ndarray:
     """In memory of its own; what is stored in less than float32 as float32, for NumPy has no bfloat16."""
     return np.array(value, np.float32) if is_float(value.dtype) and value.dtype.itemsize < 4 else np.array(value)
+
+
+def _stored(leaf: Any) -> str:
+    """NumPy's float64 is float32 to JAX, unless the user has switched float64 on."""
+    switched = isinstance(leaf, Array) or jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    return str(leaf.dtype) if switched or leaf.dtype != np.float64 else "float32"
 
 
 def _is_array(leaf: Any) -> bool:

@@ -21,17 +21,18 @@ from frameworks.jax_trees import is_float
 from frameworks.jaxpr_lines import Line, Opened, Value, live, open_calls
 from frameworks.jaxpr_naming import name_library_calls, names_of
 from harness.case import Precision
+from harness.widening import Widen, typed
 
 Given = tuple[Any, Any] | None
 """Whether a value is forced, and the value; traced, so that one compiled function serves every choice of them."""
 
 
-_WIDE = jax.make_user_context(False)
+_WIDE = jax.make_user_context(None)
 """Part of the key of jit's caches: a function traced with wide casts is not the user's own."""
 
 
 @contextmanager
-def wide_casts() -> Iterator[None]:
+def wide_casts(widen: Widen) -> Iterator[None]:
     """Where code names a floating dtype (`x.astype(jnp.bfloat16)`), it gets float64; constants keep their decimals.
 
     Behind a cast that was traced as it stands, constants would be rounded: 0.1 is 0.1001 in bfloat16. All public
@@ -46,11 +47,11 @@ def wide_casts() -> Iterator[None]:
         return np.dtype("float64") if is_float(found) else found
 
     def fold_typed(constants: list[Any], *args: Any) -> Any:
-        return fold([np.asarray(_widened(np.asarray(c), "float64")) for c in constants], *args)
+        return fold([np.asarray(_widened(np.asarray(c), "float64", widen)) for c in constants], *args)
 
     dtypes.check_and_canonicalize_user_dtype, rules[cast] = wide, fold_typed
     try:
-        with _WIDE(True):
+        with _WIDE(widen):
             yield
     finally:
         dtypes.check_and_canonicalize_user_dtype, rules[cast] = named, fold
@@ -102,17 +103,18 @@ def evaluate(
     precision: Precision,
     visit: Callable[[str, Any], Any],
     known: dict[Value, Any] | None = None,
+    widen: Widen = typed,
 ) -> Any:
     """The function's output, where visit(name, value) stands for each shown value in all that follows.
 
     known: takes every value, as it is read.
-    In float64, what was traced in a lower precision is computed in float64, and constants are widened.
+    In float64, what was traced in a lower precision is computed in float64, and constants are widened by `widen`.
     """
     known = {} if known is None else known
     known.update(zip(program.arguments, arguments, strict=True))
 
     def read(value: Value) -> Any:
-        return known[value] if value in known else _widened(value.constant, precision)
+        return known[value] if value in known else _widened(value.constant, precision, widen)
 
     for line in program.lines:
         results = _bind(line.equation, [read(value) for value in line.reads], precision)
@@ -163,8 +165,10 @@ def _bind(equation: JaxprEqn, values: list[Any], precision: Precision) -> list[A
     bound: Any = primitive.get_bind_params(parameters)
     functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # a pair before jax 0.10
     with equation.ctx.manager:
-        results = primitive.bind(*functions, *values, **parameters)
-    return [_widened(r, precision) for r in (results if primitive.multiple_results else [results])]
+        bound = primitive.bind(*functions, *values, **parameters)
+    results = bound if primitive.multiple_results else [bound]
+    narrow = [precision == "float64" and _is_narrow(getattr(result, "dtype", None)) for result in results]
+    return [result.astype("float64") if to_widen else result for result, to_widen in zip(results, narrow, strict=True)]
 
 
 def _is_body(parameter: Any) -> bool:
@@ -181,10 +185,9 @@ def _is_narrow(parameter: Any) -> bool:
     return isinstance(parameter, np.dtype) and is_float(parameter) and parameter.itemsize < 8
 
 
-def _widened(value: Any, precision: Precision) -> Any:
-    """A float as float64 in the float64 run: a float32 constant typed into the code as the decimal that it prints."""
+def _widened(value: Any, precision: Precision, widen: Widen) -> Any:
+    """A float as float64 in the float64 run: a float32 constant by `widen`."""
     if precision == "float32" or not _is_narrow(getattr(value, "dtype", None)):
         return value
-    if value.ndim or isinstance(value, Tracer) or value.dtype != np.float32:
-        return value.astype("float64")
-    return np.float64(str(np.asarray(value)[()]))
+    concrete = value.dtype == np.float32 and not isinstance(value, Tracer)
+    return widen(np.asarray(value)) if concrete else value.astype("float64")

@@ -25,6 +25,7 @@ from tensorflow.python.eager import context
 from frameworks.holding import Contents, Global, Holders, container_kind, contents_of
 from frameworks.keras_exact import FLOATS, exact
 from harness.case import Precision
+from harness.widening import Widen
 
 _tensor = tf.convert_to_tensor  # the unpatched one; what reads rows has gradients of rows
 _DTYPE_NAMES = ("_dtype", "dtype", "_compute_dtype", "_variable_dtype")
@@ -36,9 +37,11 @@ _FOREIGN = {*sys.stdlib_module_names, "tensorflow", "numpy", "torch", "jax", "ja
 class Copy:
     """All that is reachable from `roots`, with own contents: floats all float64, or as they are; the rest as it is."""
 
-    def __init__(self, roots: list[Any], precision: Precision, wide: bool) -> None:
-        """wide: the user's model is float64 itself, so that float32 means narrowing all of it."""
+    def __init__(self, roots: list[Any], precision: Precision, wide: bool, widen: Widen) -> None:
+        """wide: the user's model is float64 itself, so that float32 means narrowing all of it. widen: makes float64 of
+        what is held in float32 beside variables."""
         self.precision: Precision = precision
+        self._widen = widen
         self._changed = FLOATS if precision == "float64" else ("float64",) if wide else ()
         self._leaves: dict[int, tuple[Any, Any]] = {}
         self._places: list[tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = []
@@ -157,10 +160,9 @@ class Copy:
         name = value.dtype.name
         if self.dtype(name) == name:
             return value.copy() if isinstance(value, np.ndarray) and value.dtype != object else value
-        if isinstance(value, np.ndarray):
-            return value.astype(self.dtype(name))
-        number = value.numpy()
-        return tf.constant(shortest(number) if number.ndim == 0 else number.astype(self.dtype(name)), self.dtype(name))
+        numbers = value if isinstance(value, np.ndarray) else value.numpy()
+        own = self._widen(numbers) if name == "float32" else numbers.astype(self.dtype(name))
+        return own if isinstance(value, np.ndarray) else tf.constant(own, self.dtype(name))
 
 
 def plain(value: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import gen_nn_ops, math_ops
 
@@ -70,11 +71,17 @@ def _exact_cast(cast: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(cast)
     def exact(x: Any, dtype: Any, name: str | None = None) -> Any:
-        if type(x) in (int, float) and tf.as_dtype(dtype).is_floating:
-            return constant(x, dtype)
+        if isinstance(x, int | float | list | tuple) and tf.as_dtype(dtype).is_floating and not _holds_tensors(x):
+            numbers = np.asarray(x)
+            if numbers.dtype.kind in "if":
+                return constant(numbers, dtype)
         return cast(x, dtype, name)
 
     return exact
+
+
+def _holds_tensors(x: Any) -> bool:
+    return any(tf.is_tensor(value) or _is_keras(value) for value in tf.nest.flatten(x))
 
 
 def _leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Any:

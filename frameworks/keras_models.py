@@ -26,6 +26,7 @@ from harness.case import HarnessError, Precision
 from harness.objectives import Loss, Penalty
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
 from harness.rules import Rule
+from harness.widening import Widen, typed
 
 _Arrays = Mapping[str, np.ndarray]
 
@@ -33,12 +34,12 @@ _PUT = "gradparity_put"
 """The scope of what the watcher adds to a graph."""
 
 
-def watch(recipe: Recipe, precision: Precision, inference: bool) -> WatchedKeras:
+def watch(recipe: Recipe, precision: Precision, inference: bool, widen: Widen = typed) -> WatchedKeras:
     """The user's model, loss and optimizer at a precision; all of it is the user's own again behind every call.
 
     Raises HarnessError for a model that is not built, holds NaN, or is not Keras on TensorFlow.
     """
-    return WatchedKeras(recipe, precision, inference)
+    return WatchedKeras(recipe, precision, inference, widen)
 
 
 def assign(recipe: Recipe, values: _Arrays) -> None:
@@ -53,12 +54,12 @@ class WatchedKeras:
     eagerly. Velocities are those of torch's SGD and RMSprop: Keras's, divided by the present learning rate.
     """
 
-    def __init__(self, recipe: Recipe, precision: Precision, inference: bool) -> None:
+    def __init__(self, recipe: Recipe, precision: Precision, inference: bool, widen: Widen) -> None:
         self._names = _checked(recipe)
         self._recipe, self._inference, self._model = recipe, inference, recipe.model
         wide = all(variable.dtype == "float64" for variable in self._model.trainable_weights)
         given = (recipe.loss, recipe.optimizer, recipe.penalty, recipe.schedule, recipe.train_step)
-        self._copy = Copy([self._model, *(part for part in given if part is not None)], precision, wide)
+        self._copy = Copy([self._model, *(part for part in given if part is not None)], precision, wide, widen)
         self._piled: dict[int, list[Tensor]] = {}
         self._bounded: dict[int, bool] = {}
         self._graphs: dict[Any, tuple[Callable[..., Any], dict[str, Any]]] = {}

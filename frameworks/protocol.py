@@ -13,6 +13,7 @@ from harness.conventions import Conventions
 from harness.objectives import Loss, Penalty
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
 from harness.rules import Rule
+from harness.widening import Widen, typed
 
 
 class Stepper(Protocol):
@@ -101,10 +102,11 @@ class Watched(Protocol):
 class Models(Protocol):
     """A framework's adapter module for users' own models."""
 
-    def watch(self, recipe: Recipe, precision: Precision, inference: bool) -> Watched:
+    def watch(self, recipe: Recipe, precision: Precision, inference: bool, widen: Widen = typed) -> Watched:
         """A model with its loss and optimizer, all float64; or as the user runs it (bfloat16 and all), at most float32.
 
-        Arrays go in and out in the precision named. inference: no loss, no update, evaluation mode.
+        Arrays go in and out in the precision named. inference: no loss, no update, evaluation mode. widen: makes
+        float64 of what is held in float32 outside the state (constants in attributes, closures, globals).
         Raises HarnessError, naming the layer and what to do, for a model that cannot be watched.
         """
         ...

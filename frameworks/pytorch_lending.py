@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import CellType, FunctionType, MethodType, ModuleType
@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from frameworks.holding import Holders, contents_of
 from frameworks.pytorch_exact import exact_kernels
 from harness.case import Precision
+from harness.widening import Widen
 
 _FOREIGN = sys.stdlib_module_names | {"_pytest", "jax", "keras", "numpy", "pandas", "pytest", "tensorflow"}
 
@@ -44,15 +45,21 @@ class Lending:
     dicts, lists and closure cells keep their identity and swap their contents. Scripts keep `training` in C++.
     """
 
-    def __init__(self, roots: Sequence[Any], precision: Precision) -> None:
+    def __init__(self, roots: Sequence[Any], stored: Collection[Tensor], precision: Precision, widen: Widen) -> None:
+        """stored: the parameters and buffers, which are widened as they are; all else by `widen`."""
         self.precision: Precision = precision
+        as_is = {id(tensor) for tensor in stored}
         self.tensors, holders, self.schedules, self.scalers = _reached(roots)
         self.holders = Holders(holders)
         modules = [module for root in roots if isinstance(root, nn.Module) for module in root.modules()]
         self.scripts = [module for module in modules if isinstance(module, torch.jit.ScriptModule)]
         kept = {id(scaler._scale) for scaler in self.scalers}  # torch takes no other type than float32 there
         self.held = [
-            Held(_own(tensor, "float32" if id(tensor) in kept else precision), None, tensor.requires_grad)
+            Held(
+                _own(tensor, "float32" if id(tensor) in kept else precision, None if id(tensor) in as_is else widen),
+                None,
+                tensor.requires_grad,
+            )
             for tensor in self.tensors
         ]
         self.contents = self.holders.read()
@@ -109,8 +116,11 @@ def _settings(precision: Precision) -> Iterator[None]:
             np.random.set_state(of_numpy)
 
 
-def _own(tensor: Tensor, precision: Precision) -> Tensor:
-    return tensor.detach().clone().to(_at(precision, tensor.dtype))
+def _own(tensor: Tensor, precision: Precision, widen: Widen | None) -> Tensor:
+    own = tensor.detach().clone()
+    if widen and precision == "float64" and tensor.dtype == torch.float32 and tensor.layout == torch.strided:
+        return torch.from_numpy(widen(own.cpu().numpy())).to(own.device)
+    return own.to(_at(precision, tensor.dtype))
 
 
 def _at(precision: Precision, dtype: torch.dtype) -> torch.dtype:

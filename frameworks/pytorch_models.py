@@ -32,12 +32,13 @@ from harness.case import HarnessError, Precision
 from harness.objectives import Loss
 from harness.recipe import Batch, Forced, Parameter, Recipe, Record, State
 from harness.rules import Rule
+from harness.widening import Widen, typed
 
 
-def watch(recipe: Recipe, precision: Precision, inference: bool) -> Watch:
+def watch(recipe: Recipe, precision: Precision, inference: bool, widen: Widen = typed) -> Watch:
     """A model with its loss and optimizer at one precision. Raises HarnessError for what cannot be watched."""
     check(recipe, inference)
-    return Watch(recipe, precision, inference)
+    return Watch(recipe, precision, inference, widen)
 
 
 def assign(recipe: Recipe, values: Mapping[str, np.ndarray]) -> None:
@@ -60,12 +61,12 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 class Watch:
     """Satisfies `Watched`. A step taken again, by `Batch.step`, starts from the gradients that it found before."""
 
-    def __init__(self, recipe: Recipe, precision: Precision, inference: bool) -> None:
+    def __init__(self, recipe: Recipe, precision: Precision, inference: bool, widen: Widen) -> None:
         self.recipe, self.model, self.inference = recipe, recipe.model, inference
         held = (*recipe.model.parameters(), *recipe.model.buffers())
         self.device = held[0].device if held else torch.device("cpu")
         parts = (recipe.loss, recipe.optimizer, recipe.schedule, recipe.penalty, recipe.after_backward)
-        self.lending = Lending([recipe.model, *held, *parts, recipe.train_step], precision)
+        self.lending = Lending([recipe.model, *held, *parts, recipe.train_step], held, precision, widen)
         self.taken: dict[int, int] = {}
         self.parameters = describe(recipe.model, recipe.optimizer)
         self.dtype = torch.float64 if precision == "float64" else _dtype_of_data(self.parameters)

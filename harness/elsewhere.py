@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from harness.case import PRECISIONS, Precision
-from harness.comparing import EPS32, Measures
-from harness.following import Follower, Plan, Taken, parameters_of, retake, shown
-from harness.judging import K
+from harness.following import Follower, Plan, Taken, parameters_of, retake
 from harness.mapping import forced_by, mapped
 from harness.recipe import Batch, State
 
@@ -75,7 +73,9 @@ def further(moment: Moment, seed: int) -> tuple[Moment, Taken]:
     start, other = taken.records["float64"].after, moment.candidate.records["float64"].after
     if start is None or other is None or set(start.slots) != set(other.slots):
         start, other = taken.before["float64"], moment.candidate.before["float64"]
-    state = _moved_state(start, seed, lambda values, factor: (values * (1 + FURTHER * factor)).astype(values.dtype))
+    state = _moved_state(
+        moment, start, seed, lambda values, factor: (values * (1 + FURTHER * factor)).astype(values.dtype)
+    )
     before: dict[Precision, State] = {precision: _as(state, precision) for precision in PRECISIONS}
     theirs: dict[Precision, State] = {precision: _as(other, precision) for precision in PRECISIONS}
     there = retake(sides[0], before, sides[0].batches(moment.step))
@@ -85,7 +85,8 @@ def further(moment: Moment, seed: int) -> tuple[Moment, Taken]:
     return moment, retake(sides[1], states, sides[1].batches(moment.step), fed)
 
 
-def _a_hair_away(moment: Moment) -> tuple[Taken, Taken]:
+def a_hair_away(moment: Moment) -> tuple[Taken, Taken]:
+    """The step of both sides, each block fed alike, where every input and parameter of both has moved by a hair."""
     return _elsewhere(moment, 0, lambda values, factor: (values * (1 + HAIR * factor)).astype(values.dtype), True)
 
 
@@ -93,7 +94,7 @@ def _elsewhere(
     moment: Moment, seed: int, move: Callable[[np.ndarray, np.ndarray], np.ndarray], forced: bool
 ) -> tuple[Taken, Taken]:
     sides = moment.sides
-    start = _moved_state(moment.reference.before["float64"], seed, move)
+    start = _moved_state(moment, moment.reference.before["float64"], seed, move)
     before: dict[Precision, State] = {precision: _as(start, precision) for precision in PRECISIONS}
     batches = [_moved_batches(side, moment.step, seed, move) for side in sides]
     there = retake(sides[0], before, batches[0])
@@ -102,11 +103,15 @@ def _elsewhere(
     return there, retake(sides[1], states, batches[1], fed)
 
 
-def _moved_state(state: State, seed: int, move: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> State:
-    """Slots stay: a moved second moment could become negative, and an optimizer's rule is smooth."""
+def _moved_state(
+    moment: Moment, state: State, seed: int, move: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> State:
+    """What the candidate has too moves, for what it has not stays as it is there (a table that it computes). Slots
+    stay: a moved second moment could become negative, and an optimizer's rule is smooth."""
     rng = np.random.default_rng(seed)
+    shared = {name for link in moment.plan.pairing.links if link.expected for name in parameters_of(link.reference)}
     values = {
-        name: move(array, rng.uniform(-1, 1, array.shape)) if array.dtype.kind == "f" else array
+        name: move(array, rng.uniform(-1, 1, array.shape)) if array.dtype.kind == "f" and name in shared else array
         for name, array in state.values.items()
     }
     return replace(state, values=values)
@@ -138,70 +143,3 @@ def _as(state: State, precision: Precision) -> State:
         slots={slot: {name: cast(values) for name, values in of.items()} for slot, of in state.slots.items()},
         count=state.count,
     )
-
-
-def only_float32(moment: Moment, alone: Taken, own: Measures, suspects: Sequence[int], coarse: int | None) -> list[int]:
-    """Those of the suspects (quantities whose difference float32 explains) that one side computes in float32 in its
-    float64 run, or from weights that were themselves computed in float32; what comes behind one is judged like it.
-
-    alone: the candidate's forced step. coarse: the first quantity known before.
-    """
-    away, stored = _a_hair_away(moment), _stored_again(moment)
-    found: list[int] = []
-    for i in suspects:
-        behind = found or (coarse is not None and i >= coarse)
-        if (
-            behind
-            or _on_grid(moment, i, alone)
-            or _stays(moment, i, alone, away, own)
-            or _stored(moment, i, stored, own)
-        ):
-            found.append(i)
-    return found
-
-
-def _on_grid(moment: Moment, i: int, alone: Taken) -> bool:
-    """One side's float64 lies on the float32 grid, the other's does not."""
-    pair = shown(moment.plan.compared[i], moment.reference, alone)
-    grids = [bool((values == values.astype(np.float32)).all()) for values in pair]
-    return grids[0] != grids[1] and all(values.any() for values in pair)
-
-
-def _stays(moment: Moment, i: int, alone: Taken, away: tuple[Taken, Taken], own: Measures) -> bool:
-    """One side does not follow its inputs by the hair that the other does."""
-    quantity = moment.plan.compared[i]
-    here, there = shown(quantity, moment.reference, alone), shown(quantity, *away)
-    follows = [now - was for now, was in zip(there, here, strict=True)]
-    sizes = [float(np.abs(follow).max()) for follow in follows]
-    resolvable = max(sizes) > K * own.budget[0, i]
-    smooth = max(sizes) <= K * EPS32 * own.size[0, i]  # float32's steps, no flipped mask
-    return resolvable and smooth and bool(np.abs(follows[1] - follows[0]).max() > max(sizes) / 2)
-
-
-def _stored_again(moment: Moment) -> tuple[Taken, Taken] | None:
-    """The candidate's step, and the same where each weight that is not the reference's was rounded to float32 another
-    way; None where all are."""
-    equal = {name for link in moment.plan.pairing.links if link.expected for name in parameters_of(link.candidate)}
-    rng = np.random.default_rng(0)
-    states = dict(moment.candidate.before)
-    state = states["float64"]
-    other = {
-        name: array * (1 + EPS32 / 2 * rng.uniform(-1, 1, array.shape))
-        for name, array in state.values.items()
-        if name not in equal and array.dtype.kind == "f"
-    }
-    if not other:
-        return None
-    states["float64"] = replace(state, values={**state.values, **other})
-    batches = moment.sides[1].batches(moment.step)
-    fed = forced_by(moment.plan, moment.reference, moment.candidate)
-    return retake(moment.sides[1], moment.candidate.before, batches, fed), retake(moment.sides[1], states, batches, fed)
-
-
-def _stored(moment: Moment, i: int, again: tuple[Taken, Taken] | None, own: Measures) -> bool:
-    """The way in which weights were rounded to float32 changes this as much as the two sides differ."""
-    if again is None:
-        return False
-    quantity = moment.plan.compared[i]
-    one, other = (shown(quantity, moment.reference, taken)[1] for taken in again)
-    return bool(own.d64[0, i] <= K * np.abs(one - other).max())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -19,6 +19,7 @@ from harness.layout import Kind, Layout, Quantity, Shape
 from harness.pairing import Pairing
 from harness.recipe import Batch, Forced, Parameter, Record, State
 from harness.views import Link, Side, View, put, see, see_gradient, see_value
+from harness.widening import Widen
 
 Records = Mapping[Precision, Record]
 States = Mapping[Precision, State]
@@ -38,7 +39,8 @@ class Pulled:
 class Follower:
     """One side: its name, the framework's, a watched copy in each precision and what it is fed.
 
-    pulled: without a loss, the outputs whose vector-Jacobian product is taken.
+    pulled: without a loss, the outputs whose vector-Jacobian product is taken. anew: another watched copy in float64,
+    whose constants outside the state are widened in a given way.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Follower:
     watched: Mapping[Precision, Watched]
     feed: Feed
     pulled: tuple[Pulled, ...] = ()
+    anew: Callable[[Widen], Watched] | None = None
 
     def states(self) -> States:
         return {precision: self.watched[precision].state() for precision in PRECISIONS}

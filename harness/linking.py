@@ -139,7 +139,7 @@ def check_link(work: Work, link: Link) -> None:
         work.add(replace(link, how="value" if informative(own) else "structure", expected=True))
     else:
         work.add(link)
-        work.notes.append(_unequal(link, own, theirs))
+        work.notes.append(unequal(link, own, theirs))
 
 
 def layout(work: Work, reference: Parameter, candidate: Parameter) -> tuple[View, View] | None:
@@ -175,7 +175,7 @@ def judge_link(work: Work, link: Link, reference: Piece, candidate: Piece) -> No
         link, note = _rearranged(work, link, reference, candidate, own, theirs)
     else:
         note = _elsewhere(work, link, own) if telling else _exchanged(work, link, own, theirs)
-        note = note or _unequal(link, own, theirs)
+        note = note or unequal(link, own, theirs)
     work.add(link)
     if note:
         work.notes.append(note)
@@ -254,7 +254,8 @@ def _misplaced(link: Link, holder: str) -> Note:
     return Note(parameter=link.name, cause="weight-order-mismatch", text=text)
 
 
-def _unequal(link: Link, own: np.ndarray, theirs: np.ndarray) -> Note:
+def unequal(link: Link, own: np.ndarray, theirs: np.ndarray) -> Note:
+    """What is said of two sides that hold other numbers."""
     largest, size = distance(own, theirs)
     text = f"{link.name} and {link.candidate.parameter} differ by up to {largest:.2g}, the largest value is {size:.2g}"
     if largest <= NEAR * size:

@@ -13,9 +13,10 @@ import numpy as np
 
 from harness.case import PRECISIONS
 from harness.comparing import SHRINK, Measures
-from harness.elsewhere import SAMPLES, Moment, fed_alike, nearby, only_float32
+from harness.elsewhere import SAMPLES, Moment, fed_alike, nearby
 from harness.following import measures_of, shown
 from harness.judging import K, float32_explains
+from harness.narrow import only_float32
 
 GULF = 1e3
 """A ratio d64/budget far above what rounding explains: clean pairs stay below 6, different ones begin at a million."""
@@ -70,7 +71,7 @@ def own_errors(moment: Moment, measures: Measures, known: Collection[str], coars
             because[i] = "kink"
     suspects = np.flatnonzero(explicable & (because == "")).tolist()
     if suspects:
-        because[only_float32(moment, alone, own, suspects, coarse)] = "one precision"
+        because[only_float32(moment, alone, own, near, suspects, coarse)] = "one precision"
     return Own(measures=own, different=alarms & (because == ""), because=because)
 
 

@@ -10,11 +10,17 @@ import ml_dtypes
 import numpy as np
 
 from harness.activations import align_activations
+from harness.comparing import EPS64
+from harness.evidence import distance, rounded
 from harness.following import Follower, Plan, States, Taken, forward, parameters_of, plan_of
+from harness.linking import unequal
 from harness.mapping import mapped_state
+from harness.narrow import float64_throughout
 from harness.pairing import Pairing, pair_parameters
 from harness.recipe import Record, State
 from harness.returned import as_returned, otherwise_shaped
+from harness.views import see_value
+from harness.widening import typed
 
 MOVE = 0.05
 """How far parameters are moved, relative to their size, to tell activations apart."""
@@ -24,19 +30,51 @@ FLOATS = ("bfloat16", "float16", "float32")
 Sides = tuple[Follower, Follower]
 
 
-def same_start(sides: Sides) -> list[States]:
-    """Both sides' states, in both precisions the same numbers: those that the lowest stored precision can hold."""
-    stored = _coarsest(sides)
+def same_start(sides: Sides, *, exact: bool = False) -> list[States]:
+    """Both sides' states, in both precisions the same numbers: those that the lowest stored precision can hold.
+
+    exact: all is stored in float64, and the float64 run begins from that.
+    """
+    stored = np.dtype("float64") if exact else _coarsest(sides)
     states = [_rounded(side.states(), stored) for side in sides]
     for side, start in zip(sides, states, strict=True):
         side.load(start)
     return states
 
 
+def start_together(sides: Sides, given: Mapping[str, Any] | None) -> tuple[list[States], Pairing]:
+    """The states that both sides begin from, and their parameters paired; given: the user's own pairs.
+
+    Where both users store float64, the float64 run begins from that. Else it takes what has no counterpart (constants
+    kept beside the parameters) as the decimals that were typed.
+    """
+    exact = float64_throughout(sides)
+    states, pairing = same_start(sides, exact=exact), pair_sides(sides, given)
+    links = [[getattr(link, role) for link in pairing.links] for role in ("reference", "candidate")]
+    for i in () if exact else (0, 1):
+        paired = {name for side in links[i] for name in parameters_of(side)}
+        states[i] = {**states[i], "float64": _typed(states[i]["float64"], paired)}
+        sides[i].load(states[i])
+    return states, pairing
+
+
 def pair_sides(sides: Sides, given: Mapping[str, Any] | None) -> Pairing:
-    """The two sides' parameters, paired; given: the user's own pairs."""
+    """The two sides' parameters, paired; given: the user's own pairs. Where both users store float64, what agrees in
+    float32 only does not agree."""
     one, other = (side.watched["float64"] for side in sides)
-    return pair_parameters(one.parameters, other.parameters, one.state().values, other.state().values, given)
+    values = one.state().values, other.state().values
+    pairing = pair_parameters(one.parameters, other.parameters, *values, given)
+    if not float64_throughout(sides):
+        return pairing
+    links, notes = [], [*pairing.notes]
+    for link in pairing.links:
+        own, theirs = see_value(link.reference, values[0]), see_value(link.candidate, values[1])
+        apart, size = distance(own, theirs)
+        if link.expected and apart > 2 * EPS64 * size:  # a sum of biases rounds once
+            link = replace(link, expected=False)
+            notes.append(unequal(link, own, theirs))
+        links.append(link)
+    return replace(pairing, links=tuple(links), notes=tuple(notes))
 
 
 def plan_sides(sides: Sides, pairing: Pairing, reference: Taken, candidate: Taken) -> Plan:
@@ -113,6 +151,11 @@ def _rounded(states: States, stored: np.dtype) -> States:
         )
         for precision, state in states.items()
     }
+
+
+def _typed(state: State, paired: Collection[str]) -> State:
+    alone = {name: of for name, of in state.values.items() if name not in paired and of.dtype.kind == "f"}
+    return replace(state, values={**state.values, **{name: typed(rounded(of)) for name, of in alone.items()}})
 
 
 def _moved(state: State, movable: Collection[str]) -> State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ def compare(
             framework=kind,
             watched={p: registry.models(kind).watch(recipe, p, steps == 0) for p in PRECISIONS},
             feed=feed,
+            anew=partial(registry.models(kind).watch, recipe, "float64", steps == 0),
         )
         for name, kind, recipe, feed in zip(names, kinds, recipes, fed, strict=True)
     ]

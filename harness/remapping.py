@@ -14,6 +14,7 @@ from harness.elsewhere import Moment
 from harness.following import Plan, retake, shown
 from harness.judging import K
 from harness.mapping import forced_by, mapped
+from harness.narrow import another
 from harness.owning import Own
 from harness.recipe import Forced, Shape, State
 from harness.views import Link, View, describe, placed, put_value, see_value
@@ -61,7 +62,7 @@ def _edits(moment: Moment, i: int) -> Iterator[tuple[str, str, Edit]]:
     all_amiss = [link for link in moment.plan.pairing.links if not link.expected]
     if amiss and len(all_amiss) > len(amiss) and not _any_transferred(moment):
         yield "init-default", "no weight is the other side's", tuple((link, None) for link in all_amiss)
-    if amiss and not any(_scaled_by_channel(moment, link) for link in amiss):
+    if amiss and not any(_scaled_by_channel(moment, link) and not another(moment, link) for link in amiss):
         said = [notes[link.name] for link in amiss if link.name in notes]
         cause = next((note.cause for note in said if note.cause), "weights-not-transferred")
         cause = "gate-bias" if all(_one_gate_apart(moment, link) for link in amiss) else cause

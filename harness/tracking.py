@@ -49,7 +49,7 @@ from harness.judging import (
 from harness.mapping import mapped, slots_apart
 from harness.owning import SILENT, Own, own_errors, persisting
 from harness.pairing import Pairing
-from harness.planning import left_out, pair_sides, plan_of_step, plan_sides, same_start, without_returned
+from harness.planning import left_out, plan_of_step, plan_sides, start_together, without_returned
 from harness.recipe import Record
 from harness.returned import Unlike, unlike_outputs
 from harness.stability import restless, unstable
@@ -91,7 +91,7 @@ class Tracking:
     cost: Cost = field(default_factory=Cost)
 
     def to_the_end(self, steps: int) -> Comparison:
-        self.states, self.pairing = same_start(self.sides), pair_sides(self.sides, self.parameter_map)
+        self.states, self.pairing = start_together(self.sides, self.parameter_map)
         for step in range(steps):
             self._follow(step)
         if self.unseen and not self.own:

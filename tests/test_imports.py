@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     {"harness.ops_activations", "harness.ops_sequences", "harness.ops_shapes"},
     {"harness.ops"},
-    {"harness.calls", "harness.case", "harness.recipe"},
+    {"harness.calls", "harness.case", "harness.recipe", "harness.widening"},
     {"harness.terms", "harness.objectives", "harness.schedules", "harness.rules", "harness.ops_standard"},
     {"harness.fitting"},
     {"harness.objectives_standard", "harness.editing", "harness.finding"},
@@ -38,6 +38,7 @@ ORDER = (
     {"harness.following", "harness.cost", "harness.comparison", "harness.keeping"},
     {"harness.mapping"},
     {"harness.elsewhere"},
+    {"harness.narrow"},
     {"harness.owning"},
     {"harness.remapping", "harness.stability", "harness.blocks", "harness.returned"},
     {"harness.planning", "harness.diverging", "harness.points", "harness.questions"},
