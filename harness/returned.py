@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.activations import EQUAL, Aligned, matching_view
+from harness.activations import EQUAL, Aligned, channel_moves, matching_view
 from harness.recipe import Record, Shape
 from harness.views import View, see
 
@@ -40,7 +40,7 @@ def as_returned(
     first and last are not the same by custom.
     """
     moves = {view.axes for pair in fed if (view := _layout(*pair)) is not None and view.axes is not None}
-    channels = any(axes in _channel_moves(len(axes)) for axes in moves)
+    channels = any(axes in channel_moves(len(axes)) for axes in moves)
     found = []
     for one, other in zip(reference.outputs, candidate.outputs, strict=False):
         wanted, own = reference.activations[one], candidate.activations[other]
@@ -92,12 +92,6 @@ def _layout(one: np.ndarray, other: np.ndarray) -> View | None:
     return found[1] if found and found[0] <= EQUAL else None
 
 
-def _channel_moves(rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """From channels last to channels first, and back."""
-    inner = tuple(range(1, rank))
-    return (0, *inner[-1:], *inner[:-1]), (0, *inner[1:], *inner[:1])
-
-
 def _views(wanted: Shape, own: Shape, moves: set[tuple[int, ...]], channels: bool, alike: bool) -> Iterator[View]:
     """How an output may be seen; none where nothing tells."""
     is_plain = _without_ones(wanted) == _without_ones(own)
@@ -106,7 +100,7 @@ def _views(wanted: Shape, own: Shape, moves: set[tuple[int, ...]], channels: boo
         yield View(result=None if wanted == own else (-1, *wanted[1:]))
     allowed = {axes for axes in moves if len(axes) == len(own)}
     if len(own) > 1 and not alike and (channels or not is_plain):
-        allowed |= set(_channel_moves(len(own)))
+        allowed |= set(channel_moves(len(own)))
     for axes in sorted(allowed):
         if tuple(own[axis] for axis in axes) == wanted:
             yield View(axes=axes)
