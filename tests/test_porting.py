@@ -38,7 +38,7 @@ def network(**changes: Any) -> Any:
 def trained(model: Any, rule: str = "SGD", **how: Any) -> Any:
     import torch
 
-    names = ("after_backward", "zero_grad", "penalty", "training", "accumulate")
+    names = ("after_backward", "zero_grad", "penalty", "training", "accumulate", "class_weight", "schedule_every")
     extra = {name: how.pop(name) for name in names if name in how}
     optimizer = getattr(torch.optim, rule)(model.parameters(), **{"lr": 0.05, **how})
     return harness.side(model, loss=torch.nn.CrossEntropyLoss(), optimizer=optimizer, **extra)
