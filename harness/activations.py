@@ -52,6 +52,7 @@ class Aligned:
 
 def align_activations(
     reference: Record,
+    candidate: Record,
     forward: Callable[[Activations], Record],
     anchors: Sequence[tuple[str, str]],
     opaque: Collection[str] = (),
@@ -59,29 +60,28 @@ def align_activations(
 ) -> tuple[Aligned, ...]:
     """Pairs of activations, in the reference's order of computation.
 
-    reference: its float64 record. forward: the candidate's float64 record of the same examples when activations are
+    reference, candidate: their float64 records of the same examples. forward: the candidate's when activations are
     forced to the given values. anchors: pairs of layers that have the same parameters. opaque: layers, of either side,
     whose inside is the framework's own and need not correspond. inputs: what both models read, whose layout says how
     images lie where no value does.
     """
-    own = forward({})
-    wanted = reference.activations
+    wanted, own = reference.activations, candidate.activations
     usual = [
         _moves(found[1], pair[1].ndim)
         for pair in inputs
         if (found := matching_view(*pair)) is not None and found[0] <= EQUAL
     ]
-    last, inner = _last_ones(anchors, list(wanted), list(own.activations), opaque)
-    layers = _partners(last, wanted, own.activations)
-    outputs = _partners(list(zip(reference.outputs, own.outputs, strict=False)), wanted, own.activations)
+    last, inner = _last_ones(anchors, list(wanted), list(own), opaque)
+    layers = _partners(last, wanted, own)
+    outputs = _partners(list(zip(reference.outputs, candidate.outputs, strict=False)), wanted, own)
     partner = {**layers, **{one: other for one, other in outputs.items() if one not in layers}}
-    shapes = tuple(dict.fromkeys(values.shape[1:] for values in own.activations.values() if 3 <= values.ndim <= RANK))
+    shapes = tuple(dict.fromkeys(values.shape[1:] for values in own.values() if 3 <= values.ndim <= RANK))
     known: tuple[set[str], set[str]] = (set(), set())
-    pairs = _by_value(wanted, own.activations, shapes, layers, outputs, known)
+    pairs = _by_value(wanted, own, shapes, layers, outputs, known)
     for _ in range(ROUNDS):
         paired, taken = {pair.reference for pair in pairs}, {pair.candidate for pair in pairs}
         left = {name: values for name, values in wanted.items() if name not in paired}
-        forced = forward(forced_values(pairs, wanted, own.activations)).activations
+        forced = forward(forced_values(pairs, wanted, own)).activations
         free = {name: values for name, values in forced.items() if name not in taken}
         found = _by_value(left, free, shapes, layers, outputs, known)
         if not found:
@@ -89,9 +89,9 @@ def align_activations(
                 {n: v for n, v in of.items() if not _inside(n, opaque) and _layer(n) not in within}
                 for of, within in zip((left, free), inner, strict=True)
             )
-            seen = [_moves(pair.view, own.activations[pair.candidate].ndim) for pair in pairs if pair.by == "value"]
+            seen = [_moves(pair.view, own[pair.candidate].ndim) for pair in pairs if pair.by == "value"]
             layouts_seen = Seen(axes=usual + seen, shapes=shapes, examples=len(inputs[0][0]) if inputs else None)
-            found = _next_by_structure(left, free, partner, pairs, list(wanted), list(own.activations), layouts_seen)
+            found = _next_by_structure(left, free, partner, pairs, list(wanted), list(own), layouts_seen)
         if not found:
             break
         pairs += found

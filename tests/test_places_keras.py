@@ -195,9 +195,10 @@ def reader(swapped: bool) -> tuple[Any, Any]:
     [(decoder, (12, 5), "convtranspose-kernel-flip"), (reader, (12, 7, 6), "rnn-gate-order")],
 )
 def test_what_lies_behind_a_difference_is_seen_in_its_own_layout(pair: Any, shape: tuple[int, ...], cause: str) -> None:
+    clean, planted = pair(False), pair(True)
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    assert harness.compare(*pair(False), x, steps=0).verdict in ("identical", "rounding")
-    result = harness.compare(*pair(True), x, steps=0)
+    assert harness.compare(clean[0], clean[1], x, steps=0).verdict in ("identical", "rounding")
+    result = harness.compare(planted[0], planted[1], x, steps=0)
     assert result.verdict == "different"
     assert len(result.own) == 1
     assert [(found.status, found.id) for found in result.causes] == [("proven", cause)]
