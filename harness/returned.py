@@ -58,8 +58,8 @@ def as_returned(
 def unlike_outputs(names: Sequence[str], reference: Record, candidate: Record) -> list[Unlike]:
     """The outputs of two models that cannot be compared."""
     one, other = reference.outputs, candidate.outputs
-    if not one and not other:
-        text = "neither model returns floats: what they return is not compared, only what they compute on the way"
+    if not (one or other or reference.integers or candidate.integers):
+        text = "neither model returns numbers: only what they compute on the way is compared"
         return [Unlike(reference="", candidate="", text=text, differs=False)]
     found = []
     for i, (mine, theirs) in enumerate(itertools.zip_longest(one, other, fillvalue="")):
@@ -70,6 +70,26 @@ def unlike_outputs(names: Sequence[str], reference: Record, candidate: Record) -
         elif reference.activations[mine].size != candidate.activations[theirs].size:
             text = f"output {i} has shape {_shapes(names, reference.activations[mine], candidate.activations[theirs])}"
             found.append(Unlike(reference=mine, candidate=theirs, text=text, differs=True))
+    return found
+
+
+def unlike_integers(names: Sequence[str], reference: Record, candidate: Record) -> list[Unlike]:
+    """The outputs of integers and booleans that are not equal, as they must be."""
+    found = []
+    for i, (one, other) in enumerate(itertools.zip_longest(reference.integers, candidate.integers)):
+        if one is None or other is None:
+            has, lacks = names if other is None else reversed(names)
+            said, differs = f"of {has} has no counterpart in {lacks}", False
+        elif one.shape != other.shape:
+            said, differs = f"has shape {_shapes(names, one, other)}", True
+        elif (apart := one != other).any():
+            at = tuple(int(k) for k in np.argwhere(apart)[0])
+            where = f"the first at {at}: {one[at]} in {names[0]}, {other[at]} in {names[1]}"
+            said, differs = f"differs in {np.count_nonzero(apart)} of {one.size}, {where}", True
+        else:
+            continue
+        name = f"integers {i}"
+        found.append(Unlike(reference=name, candidate=name, text=f"output of integers {i} {said}", differs=differs))
     return found
 
 
