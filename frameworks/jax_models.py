@@ -203,7 +203,7 @@ class JaxModel:
         shapes = {name: value.shape for value, name in program.names.items() if is_float(value.dtype)}
         outputs = [program.names[value] for value in program.outputs]
         for name, value in (pulled or {}).items():
-            _require_shape({name: shapes[name] for name in outputs}, name, value)
+            _require_shape({name: shapes[name] for name in outputs if name in shapes}, name, value)
         reached = set()
 
         def objective(trained: Arrays, probes: Arrays) -> tuple[Any, Any]:
@@ -286,9 +286,12 @@ class JaxModel:
         self, shown: Arrays, outputs: Any, loss: Any, cotangents: Arrays, gradients: Arrays, after: Any
     ) -> Record:
         differentiated = bool(cotangents) or loss is not None
+        arrays, returned = _numpy(shown), [name for output in outputs for name in output]
+        floats = {name: values for name, values in arrays.items() if values.dtype.kind == "f"}
         return Record(
-            activations=_numpy(shown),
-            outputs=tuple(name for output in outputs for name in output),
+            activations=floats,
+            outputs=tuple(name for name in returned if name in floats),
+            integers=tuple(arrays[name] for name in returned if arrays[name].dtype.kind in "biu"),
             loss=None if loss is None else plain(loss),
             cotangents={name: plain(cotangents[name]) for name in shown if name in cotangents},
             gradients={name: plain(gradients[name]) for name in self.trained} if differentiated else {},

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.tensorflow import numpy as keras_numpy
 from tensorflow.python.ops import gen_nn_ops, math_ops
 
 FLOATS = ("bfloat16", "float16", "float32", "float64")
@@ -22,12 +23,14 @@ def exact() -> Iterator[None]:
 
     `tf.cast(0.999, "float64")` is 0.9990000128746033, for a Python float becomes a float32 tensor first; with it Adam's
     bias correction, penalties and schedules would carry float32 in a float64 run. `tf.nn.leaky_relu` keeps its slope in
-    a float32 attribute of the operation. Pooling in three dimensions has no float64 kernel on CPU.
+    a float32 attribute of the operation. Pooling in three dimensions has no float64 kernel on CPU. Keras' `signbit`,
+    which its `argmax` needs, reads the bits of a float32 (keras 3.15: backend/tensorflow/numpy.py).
     """
     names = ("cast", "constant", "convert_to_tensor", "zeros", "ones", "zeros_like", "ones_like", "eye", "range")
     patches = [(tf, name, _wide(getattr(tf, name))) for name in (*names, "one_hot", "sequence_mask")]
     patches += [(tf.random, name, _wide(getattr(tf.random, name))) for name in ("normal", "uniform")]
     patches += [(math_ops, "cast", _exact_cast(math_ops.cast)), (tf.nn, "leaky_relu", _leaky_relu)]
+    patches += [(keras_numpy, "signbit", _signbit)]
     patches += [(gen_nn_ops, f"{kind}_pool3d", _pool3d(getattr(tf.nn, f"{kind}_pool2d"))) for kind in ("max", "avg")]
     before = [(module, name, getattr(module, name)) for module, name, _ in patches]
     try:
@@ -82,6 +85,13 @@ def _exact_cast(cast: Callable[..., Any]) -> Callable[..., Any]:
 
 def _holds_tensors(x: Any) -> bool:
     return any(tf.is_tensor(value) or _is_keras(value) for value in tf.nest.flatten(x))
+
+
+def _signbit(x: Any) -> Any:
+    x = tf.convert_to_tensor(x)
+    if not x.dtype.is_floating:
+        return x < 0 if x.dtype.is_integer else tf.zeros_like(x)
+    return tf.bitcast(tf.cast(x, tf.float64), tf.int64) < 0
 
 
 def _leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Any:

@@ -291,6 +291,7 @@ class WatchedKeras:
         return {
             "names": list(recorder.shown),
             "outputs": list(recorder.outputs),
+            "integers": recorder.integers,
             "shapes": {name: (tuple(own.shape), own.dtype) for name, own in recorder.shown.items()},
             "activations": list(recorder.shown.values()),
             "cotangents": found[: len(read)],
@@ -436,6 +437,7 @@ class WatchedKeras:
         shown = {
             "names": list(recorder.shown),
             "outputs": list(recorder.outputs),
+            "integers": recorder.integers,
             "activations": list(recorder.shown.values()),
             "cotangents": [incoming.get(name) for name in recorder.shown],
             "loss": None if loss is None else tf.convert_to_tensor(loss),
@@ -547,6 +549,7 @@ def _record(shown: Mapping[str, Any], gradients: Mapping[str, np.ndarray | None]
     return Record(
         activations=dict(zip(shown["names"], map(seen, shown["activations"]), strict=True)),
         outputs=tuple(shown["outputs"]),
+        integers=tuple(map(seen, shown["integers"])),
         loss=None if shown["loss"] is None else seen(shown["loss"]),
         cotangents={name: seen(value) for name, value in found if value is not None},
         gradients=gradients,

@@ -141,6 +141,7 @@ class Recorder:
         self.shown: dict[str, Tensor] = {}
         self.read: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
+        self.integers: list[Tensor] = []
         self.failed = ""
         self._names, self._model, self._force, self._observe = names, model, force, observe
         self._given: dict[int, tuple[Any, Any]] = {}
@@ -214,7 +215,9 @@ class Recorder:
             shown = self._all(predicted, "output")
             flat = keras.tree.flatten(shown)
         known = [self._known[id(tensor)][1] for tensor in flat if id(tensor) in self._known]
-        self.outputs = self.outputs or {name: self.read[name] for name in known if name}
+        if not self.outputs:
+            self.integers = [tensor for tensor in flat if tensor.dtype.is_integer or tensor.dtype.is_bool]
+            self.outputs = {name: self.read[name] for name in known if name}
         return shown
 
     def _called(self, layer: Any, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from frameworks.pytorch_tensors import array, key, like, mapped, shown, tensors_in
+from frameworks.pytorch_tensors import array, integers_in, key, like, mapped, shown, tensors_in
 from harness.recipe import Forced, Record, State
 
 _BACKWARD = (Tensor.backward, torch.autograd.backward)
@@ -83,6 +83,7 @@ class Recording(TorchFunctionMode):
         self.losses: list[Tensor] = []
         self.after_backward: Callable[[], None] = lambda: None
         self._outputs: list[Entry] = []
+        self._integers: list[np.ndarray] = []
         self._returned: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self._entries: list[Entry] = []
@@ -128,6 +129,7 @@ class Recording(TorchFunctionMode):
     def whole(self, output: Any) -> Any:
         """Record the outputs of a model that runs whole; returns them, those forced in their place."""
         name = type(self.model).__name__
+        self._integers += integers_in(output)
         return self._results(output, partial(self._output, Frame(name, self.model, True), name, True))
 
     @contextmanager
@@ -156,6 +158,7 @@ class Recording(TorchFunctionMode):
         return Record(
             activations={entry.name: entry.value for entry in entries},
             outputs=tuple(entry.name for entry in self._outputs),
+            integers=tuple(self._integers),
             loss=None if loss is None else array(loss.reshape(())),
             cotangents={entry.name: entry.cotangent for entry in entries if entry.cotangent is not None},
             gradients=gradients or {},
@@ -195,6 +198,7 @@ class Recording(TorchFunctionMode):
         calls, is_root = self._calls[frame.path], module is self.model
         base = frame.path if calls == 1 else f"{frame.path}#{calls}"
         with self._paused():
+            self._integers += integers_in(output) if is_root else []
             return self._results(output, partial(self._output, frame, base, is_root))
 
     def _output(self, frame: Frame, base: str, is_root: bool, position: int, tensor: Tensor) -> Tensor:

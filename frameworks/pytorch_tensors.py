@@ -42,6 +42,12 @@ def tensors_in(value: Any) -> list[Tensor]:
     return found
 
 
+def integers_in(value: Any) -> list[np.ndarray]:
+    """Of integers and booleans."""
+    found = tensors_in(value)
+    return [array(tensor) for tensor in found if not (tensor.is_floating_point() or tensor.is_complex())]
+
+
 def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A structure of tensors with each one changed in order; the same object where none is."""
     if isinstance(value, Tensor):

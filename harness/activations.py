@@ -34,7 +34,7 @@ RANK = 5
 CALLS = 9
 
 Activations = Mapping[str, np.ndarray]
-Axes = tuple[int, ...] | None
+Axes = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +52,7 @@ class Aligned:
 
 def align_activations(
     reference: Record,
+    candidate: Record,
     forward: Callable[[Activations], Record],
     anchors: Sequence[tuple[str, str]],
     opaque: Collection[str] = (),
@@ -59,25 +60,28 @@ def align_activations(
 ) -> tuple[Aligned, ...]:
     """Pairs of activations, in the reference's order of computation.
 
-    reference: its float64 record. forward: the candidate's float64 record of the same examples when activations are
+    reference, candidate: their float64 records of the same examples. forward: the candidate's when activations are
     forced to the given values. anchors: pairs of layers that have the same parameters. opaque: layers, of either side,
     whose inside is the framework's own and need not correspond. inputs: what both models read, whose layout says how
     images lie where no value does.
     """
-    own = forward({})
-    wanted = reference.activations
-    usual = [found[1].axes for pair in inputs if (found := matching_view(*pair)) is not None and found[0] <= EQUAL]
-    last, inner = _last_ones(anchors, list(wanted), list(own.activations), opaque)
-    layers = _partners(last, wanted, own.activations)
-    outputs = _partners(list(zip(reference.outputs, own.outputs, strict=False)), wanted, own.activations)
+    wanted, own = reference.activations, candidate.activations
+    usual = [
+        _moves(found[1], pair[1].ndim)
+        for pair in inputs
+        if (found := matching_view(*pair)) is not None and found[0] <= EQUAL
+    ]
+    last, inner = _last_ones(anchors, list(wanted), list(own), opaque)
+    layers = _partners(last, wanted, own)
+    outputs = _partners(list(zip(reference.outputs, candidate.outputs, strict=False)), wanted, own)
     partner = {**layers, **{one: other for one, other in outputs.items() if one not in layers}}
-    shapes = tuple(dict.fromkeys(values.shape[1:] for values in own.activations.values() if 3 <= values.ndim <= RANK))
+    shapes = tuple(dict.fromkeys(values.shape[1:] for values in own.values() if 3 <= values.ndim <= RANK))
     known: tuple[set[str], set[str]] = (set(), set())
-    pairs = _by_value(wanted, own.activations, shapes, layers, outputs, known)
+    pairs = _by_value(wanted, own, shapes, layers, outputs, known)
     for _ in range(ROUNDS):
         paired, taken = {pair.reference for pair in pairs}, {pair.candidate for pair in pairs}
         left = {name: values for name, values in wanted.items() if name not in paired}
-        forced = forward(forced_values(pairs, wanted, own.activations)).activations
+        forced = forward(forced_values(pairs, wanted, own)).activations
         free = {name: values for name, values in forced.items() if name not in taken}
         found = _by_value(left, free, shapes, layers, outputs, known)
         if not found:
@@ -85,7 +89,9 @@ def align_activations(
                 {n: v for n, v in of.items() if not _inside(n, opaque) and _layer(n) not in within}
                 for of, within in zip((left, free), inner, strict=True)
             )
-            found = _next_by_structure(left, free, partner, pairs, list(wanted), list(own.activations), shapes, usual)
+            seen = [_moves(pair.view, own[pair.candidate].ndim) for pair in pairs if pair.by == "value"]
+            layouts_seen = Seen(axes=usual + seen, shapes=shapes, examples=len(inputs[0][0]) if inputs else None)
+            found = _next_by_structure(left, free, partner, pairs, list(wanted), list(own), layouts_seen)
         if not found:
             break
         pairs += found
@@ -270,20 +276,19 @@ def _next_by_structure(
     pairs: Sequence[Aligned],
     rows: Sequence[str],
     columns: Sequence[str],
-    shapes: Sequence[Shape],
-    usual: Sequence[Axes],
+    seen: Seen,
 ) -> list[Aligned]:
     """The first pair, in the reference's order, that parameters, or size and order between two pairs, suggest."""
     place = {pair.reference: columns.index(pair.candidate) for pair in pairs}
-    ahead = {name: columns.index(other) for name, other in partner.items() if other in free and name in left}
+    partners = [(name, other) for name, other in partner.items() if other in free and name in left]
+    ahead = {a: columns.index(b) for a, b in partners if _usual(left[a].shape, free[b].shape, seen)}
     by_value = {pair.reference for pair in pairs if pair.by == "value"}
-    seen = [*usual, *(pair.view.axes for pair in pairs if pair.by == "value")]
     claimed = {partner[name] for name in ahead}
     for i, name in enumerate(rows):
         if name not in left:
             continue
         if name in ahead:
-            return [_structural(name, partner[name], left[name], free[partner[name]], seen, shapes)]
+            return [_structural(name, partner[name], left[name], free[partner[name]], seen)]
         following = next((row for row in rows[i + 1 :] if row in place), None)
         if following in by_value:
             continue  # what the two show between two places where they agree need not correspond
@@ -291,9 +296,9 @@ def _next_by_structure(
         later = [known[row] for known in (place, ahead) for row in rows[i + 1 :] if row in known]
         after = min((column for column in later if column > before), default=len(columns))
         between = [c for c in columns[before + 1 : after] if c in free and c not in claimed]
-        fitting = [c for c in between if free[c].size == left[name].size]
+        fitting = [c for c in between if _usual(left[name].shape, free[c].shape, seen)]
         if fitting:
-            return [_structural(name, fitting[0], left[name], free[fitting[0]], seen, shapes)]
+            return [_structural(name, fitting[0], left[name], free[fitting[0]], seen)]
     return []
 
 
@@ -344,25 +349,63 @@ def _partners(anchors: Sequence[tuple[str, str]], reference: Activations, candid
     return found
 
 
-def _structural(
-    name: str,
-    other: str,
-    reference: np.ndarray,
-    candidate: np.ndarray,
-    seen: Sequence[Axes],
-    shapes: Sequence[Shape],
-) -> Aligned:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What tells the layout of a pair that no value does: axes of the pairs that do agree, shapes of an example that
+    may have been flattened, and how many examples there are."""
+
+    axes: Sequence[Axes]
+    shapes: Sequence[Shape]
+    examples: int | None
+
+
+def _structural(name: str, other: str, reference: np.ndarray, candidate: np.ndarray, seen: Seen) -> Aligned:
     """A pair in the layout most usual among those seen; in another one only where that is much closer."""
     scale = float(np.abs(reference).max()) or 1.0
     view = _usual(reference.shape, candidate.shape, seen)
-    closest = matching_view(reference, candidate, shapes) if np.isfinite(candidate).all() else None
+    assert view is not None
+    closest = matching_view(reference, candidate, seen.shapes) if np.isfinite(candidate).all() else None
     if closest is not None and closest[0] < CLOSER * np.abs(reference - see(view, candidate)).max() / scale:
         view = closest[1]
     return Aligned(reference=name, candidate=other, view=view, by="structure")
 
 
-def _usual(reference: Shape, candidate: Shape, seen: Sequence[Axes]) -> View:
-    """The layout that is most usual among those seen, of those that give the reference's shape; else the plainest."""
-    views = [view for view in layouts(reference, candidate) if seen_shape(view, candidate)[1:] == reference[1:]]
+def _usual(reference: Shape, candidate: Shape, seen: Seen) -> View | None:
+    """The layout that is most usual among those seen, of those that give the reference's shape, best by moving axes;
+    else the plainest. None where every layout would mix the examples."""
+    views = [
+        view
+        for view in layouts(reference, candidate)
+        if (view.result is not None or seen_shape(view, candidate)[1:] == reference[1:])
+        and not _mixes(view, reference, candidate, seen.examples)
+    ]
     fitting = [view for view in views if view.result is None or view.axes is None] or views
-    return max(fitting, key=lambda view: seen.count(view.axes), default=View(result=(-1, *reference[1:])))
+    rank = len(candidate)
+    plain = [*reversed(channel_moves(rank)), tuple(range(rank))]
+
+    def likely(view: View) -> tuple[bool, int, int]:
+        axes = _moves(view, rank)
+        return view.result is None, seen.axes.count(axes), plain.index(axes) if axes in plain else -1
+
+    return max(fitting, key=likely, default=None)
+
+
+def _mixes(view: View, reference: Shape, candidate: Shape, examples: int | None) -> bool:
+    """Both sides have an axis of examples, and the view does not make one the other."""
+    if candidate.count(examples) != 1 or examples not in reference:
+        return False
+    own = np.expand_dims(np.arange(examples), [i for i, n in enumerate(candidate) if n != examples])
+    shown = see(view, np.broadcast_to(own, candidate))
+    axes = [i for i, length in enumerate(reference) if length == examples]
+    return not any((np.moveaxis(shown, axis, -1) == np.arange(examples)).all() for axis in axes)
+
+
+def _moves(view: View, rank: int) -> Axes:
+    """The axes of a candidate in the order in which they are seen."""
+    return tuple(range(rank)) if view.axes is None else view.axes
+
+
+def channel_moves(rank: int) -> tuple[Axes, Axes]:
+    """From channels last to channels first, and back."""
+    inner = tuple(range(1, rank))
+    return (0, *inner[-1:], *inner[:-1]), (0, *inner[1:], *inner[:1])

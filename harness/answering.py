@@ -78,7 +78,7 @@ def _wider(here: Place, end: float) -> Iterator[Place]:
         moment, own, left = without(moment, own, left, left[0])
         if not left:
             return
-        points = points_of(moment, own)
+        points = points_of(moment, own, left)
         yield Place(moment=moment, own=own, left=left, points=points, questions=questions_about(points, left[0]))
 
 

@@ -48,14 +48,14 @@ def findings(
             found.append(_fed_otherwise(moment, own, then, left[0], text))
             moment, own, left, proof = there, then, still, None
             break
-    points = points_of(moment, own) if left else []
+    points = points_of(moment, own, left) if left else []
     left = [k for k in left if not _hidden(points[0], k)]
     while left:
         i = left[0]
         if isinstance(proof, Remedy):
             found.append(_mapped(moment, i, proof))
             moment, own, left = behind(moment, own, left, proof)
-            points, proof = points_of(moment, own), None
+            points, proof = points_of(moment, own, left), None
             continue
         if time.process_time() > end:
             said = [] if _follows(moment, found, i) else [_unknown(moment, i, f"search stopped after {SEARCH:.0f} s")]

@@ -107,8 +107,11 @@ def _weights(recipe: Recipe, targets: tuple[np.ndarray, ...], shared: Any, name:
     if given is None:
         return None
     weights = np.asarray(given, np.float32)
-    if targets and len(weights) != len(targets[0]):
-        raise HarnessError(f"{name}: {len(weights)} sample weights for {len(targets[0])} examples")
+    if weights.ndim != 1 or (targets and len(weights) != len(targets[0])):
+        examples = f"{len(targets[0])} examples" if targets else "the examples"
+        raise HarnessError(f"{name}: sample_weight has shape {weights.shape} for {examples}; give one number for each")
+    if not np.isfinite(weights).all():
+        raise HarnessError(f"{name}: sample_weight holds {weights[~np.isfinite(weights)][0]}; give finite numbers")
     return weights
 
 

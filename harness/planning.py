@@ -92,6 +92,7 @@ def plan_sides(sides: Sides, pairing: Pairing, reference: Taken, candidate: Take
     moved = _moved(reference.before["float64"], movable)
     state = mapped_state(pairing, moved, candidate.before["float64"])
     there = forward(sides[0], moved, batches[0], {}, records[0].activations)
+    own = forward(sides[1], state, batches[1], {}, records[1].activations)
     opaque = {p.layer for side in sides for p in side.watched["float64"].parameters if p.op}
     inputs, targets = (
         [pair for pair in zip(one, other, strict=False) if pair[0].size == pair[1].size]
@@ -99,12 +100,12 @@ def plan_sides(sides: Sides, pairing: Pairing, reference: Taken, candidate: Take
     )
     alignment = align_activations(
         there,
+        own,
         lambda forced: forward(sides[1], state, batches[1], forced, records[1].activations),
         list(anchors),
         opaque,
         inputs,
     )
-    own = forward(sides[1], state, batches[1], {}, records[1].activations)
     alike = sides[0].framework == sides[1].framework
     returned = as_returned(alignment, there, own, [*inputs, *targets], alike)
     updates = reference.updates or candidate.updates

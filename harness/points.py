@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from harness.activations import Aligned
 from harness.elsewhere import Moment, fed_alike, further
 from harness.feeding import Feed
-from harness.following import Taken, measures_of
+from harness.following import Plan, Taken, measures_of, parameters_of
 from harness.judging import K
 from harness.owning import Own
+from harness.recipe import State
 from harness.remapping import Remedy, righted
 
 
@@ -25,16 +27,44 @@ class Point:
     alone: Taken
 
 
-def points_of(moment: Moment, own: Own) -> list[Point]:
-    """The step itself, and the next one from the reference's state: what explains a step must explain that too."""
+def points_of(moment: Moment, own: Own, left: Sequence[int]) -> list[Point]:
+    """The step itself, and the next one from the reference's state: what explains a step must explain that too. left:
+    the quantities that will be asked about; of a large model's parameters no others fit into memory."""
     there, alone = further(moment, 0)
     measures = measures_of(moment.plan, there.reference, alone)
     measures.noise_candidate = np.fmax(measures.noise_candidate, measures.noise_reference)
+    there = replace(there, reference=_kept(there.reference, moment.plan, left, 0))
+    alone = _kept(alone, moment.plan, left, 1)
     keep = frozenset() if moment.reference.before["float64"].count else moment.keep  # a start is a side's own
-    points = [Point(moment=moment, own=own, alone=fed_alike(replace(moment, keep=keep)))]
+    here = _kept(fed_alike(replace(moment, keep=keep)), moment.plan, left, 1)
+    points = [Point(moment=moment, own=own, alone=here)]
     if np.isfinite(measures.d64).all():
         points.append(Point(moment=there, own=replace(own, measures=measures), alone=alone))
     return points
+
+
+def _kept(taken: Taken, plan: Plan, left: Sequence[int], side: int) -> Taken:
+    """The step with what it made of those parameters alone that are asked about; of all, where an update is."""
+    asked = [plan.compared[i] for i in left]
+    if any(quantity.kind == "update" for quantity in asked):
+        return taken
+    links = [(q.link.reference, q.link.candidate)[side] for q in asked if q.link is not None]
+    names = {name for link in links for name in parameters_of(link)}
+
+    def of(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: array for name, array in values.items() if name in names}
+
+    return replace(
+        taken,
+        records={
+            precision: replace(
+                record,
+                gradients=of(record.gradients),
+                after=record.after and State(values=of(record.after.values), count=record.after.count),
+            )
+            for precision, record in taken.records.items()
+        },
+    )
 
 
 def behind(moment: Moment, own: Own, new: Sequence[int], right: Remedy) -> tuple[Moment, Own, list[int]]:

@@ -58,7 +58,7 @@ def compare(
     """
     began = time.perf_counter()
     recipes = _recipe(reference), _recipe(candidate)
-    _check_counts(steps, batch_size, recipes)
+    _check(steps, batch_size, parameter_map, recipes)
     fed = feeds(recipes, x, y, steps, batch_size, batches, sample_weight)
     kinds = tuple(registry.framework_of(recipe) for recipe in recipes)
     names = [recipe.name or kind for recipe, kind in zip(recipes, kinds, strict=True)]
@@ -78,14 +78,29 @@ def compare(
     return replace(found, seconds=time.perf_counter() - began)
 
 
-def _check_counts(steps: Any, batch_size: Any, recipes: tuple[Recipe, Recipe]) -> None:
-    """Refuse what is no count."""
+def _check(steps: Any, batch_size: Any, parameter_map: Any, recipes: tuple[Recipe, Recipe]) -> None:
+    """Refuse settings of another kind, which would be misread."""
     counts = [("steps", steps, 0, "0 (inference only) or more"), ("batch_size", batch_size, 1, "at least 1")]
     counts += [("accumulate", recipe.accumulate, 1, "at least 1") for recipe in recipes]
     for name, count, least, allowed in counts:
         whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
         if not (whole and count >= least) and not (name == "batch_size" and count is None):
             raise HarnessError(f"{name} is {count!r}; it must be an integer, {allowed}")
+    if parameter_map is not None and not isinstance(parameter_map, Mapping):
+        said = "it must be {reference's name: candidate's name, or (name, axes)}"
+        raise HarnessError(f"parameter_map is {type(parameter_map).__name__}; {said}")
+    for recipe in recipes:
+        _ = choose("schedule_every", recipe.schedule_every, ["batch", "epoch"])
+        if not (recipe.class_weight is None or _weighs_classes(recipe.class_weight)):
+            said = "it must be {class: weight}, a number for each integer, as {0: 1.0, 1: 2.5}"
+            raise HarnessError(f"class_weight is {recipe.class_weight!r}; {said}")
+
+
+def _weighs_classes(weights: Any) -> bool:
+    return isinstance(weights, Mapping) and all(
+        isinstance(of, int | np.integer) and isinstance(weight, int | float | np.number)
+        for of, weight in weights.items()
+    )
 
 
 def transfer(reference: Any, candidate: Any, x: Any = None) -> Pairing:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.activations import EQUAL, Aligned, matching_view
+from harness.activations import EQUAL, Aligned, channel_moves, matching_view
 from harness.recipe import Record, Shape
 from harness.views import View, see
 
@@ -40,7 +40,7 @@ def as_returned(
     first and last are not the same by custom.
     """
     moves = {view.axes for pair in fed if (view := _layout(*pair)) is not None and view.axes is not None}
-    channels = any(axes in _channel_moves(len(axes)) for axes in moves)
+    channels = any(axes in channel_moves(len(axes)) for axes in moves)
     found = []
     for one, other in zip(reference.outputs, candidate.outputs, strict=False):
         wanted, own = reference.activations[one], candidate.activations[other]
@@ -58,8 +58,8 @@ def as_returned(
 def unlike_outputs(names: Sequence[str], reference: Record, candidate: Record) -> list[Unlike]:
     """The outputs of two models that cannot be compared."""
     one, other = reference.outputs, candidate.outputs
-    if not one and not other:
-        text = "neither model returns floats: what they return is not compared, only what they compute on the way"
+    if not (one or other or reference.integers or candidate.integers):
+        text = "neither model returns numbers: only what they compute on the way is compared"
         return [Unlike(reference="", candidate="", text=text, differs=False)]
     found = []
     for i, (mine, theirs) in enumerate(itertools.zip_longest(one, other, fillvalue="")):
@@ -70,6 +70,26 @@ def unlike_outputs(names: Sequence[str], reference: Record, candidate: Record) -
         elif reference.activations[mine].size != candidate.activations[theirs].size:
             text = f"output {i} has shape {_shapes(names, reference.activations[mine], candidate.activations[theirs])}"
             found.append(Unlike(reference=mine, candidate=theirs, text=text, differs=True))
+    return found
+
+
+def unlike_integers(names: Sequence[str], reference: Record, candidate: Record) -> list[Unlike]:
+    """The outputs of integers and booleans that are not equal, as they must be."""
+    found = []
+    for i, (one, other) in enumerate(itertools.zip_longest(reference.integers, candidate.integers)):
+        if one is None or other is None:
+            has, lacks = names if other is None else reversed(names)
+            said, differs = f"of {has} has no counterpart in {lacks}", False
+        elif one.shape != other.shape:
+            said, differs = f"has shape {_shapes(names, one, other)}", True
+        elif (apart := one != other).any():
+            at = tuple(int(k) for k in np.argwhere(apart)[0])
+            where = f"the first at {at}: {one[at]} in {names[0]}, {other[at]} in {names[1]}"
+            said, differs = f"differs in {np.count_nonzero(apart)} of {one.size}, {where}", True
+        else:
+            continue
+        name = f"integers {i}"
+        found.append(Unlike(reference=name, candidate=name, text=f"output of integers {i} {said}", differs=differs))
     return found
 
 
@@ -92,12 +112,6 @@ def _layout(one: np.ndarray, other: np.ndarray) -> View | None:
     return found[1] if found and found[0] <= EQUAL else None
 
 
-def _channel_moves(rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """From channels last to channels first, and back."""
-    inner = tuple(range(1, rank))
-    return (0, *inner[-1:], *inner[:-1]), (0, *inner[1:], *inner[:1])
-
-
 def _views(wanted: Shape, own: Shape, moves: set[tuple[int, ...]], channels: bool, alike: bool) -> Iterator[View]:
     """How an output may be seen; none where nothing tells."""
     is_plain = _without_ones(wanted) == _without_ones(own)
@@ -106,7 +120,7 @@ def _views(wanted: Shape, own: Shape, moves: set[tuple[int, ...]], channels: boo
         yield View(result=None if wanted == own else (-1, *wanted[1:]))
     allowed = {axes for axes in moves if len(axes) == len(own)}
     if len(own) > 1 and not alike and (channels or not is_plain):
-        allowed |= set(_channel_moves(len(own)))
+        allowed |= set(channel_moves(len(own)))
     for axes in sorted(allowed):
         if tuple(own[axis] for axis in axes) == wanted:
             yield View(axes=axes)

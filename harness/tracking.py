@@ -51,7 +51,7 @@ from harness.owning import SILENT, Own, own_errors, persisting
 from harness.pairing import Pairing
 from harness.planning import left_out, plan_of_step, plan_sides, start_together, without_returned
 from harness.recipe import Record
-from harness.returned import Unlike, unlike_outputs
+from harness.returned import Unlike, unlike_integers, unlike_outputs
 from harness.stability import restless, unstable
 
 Columns = Mapping[str, Any]
@@ -147,7 +147,7 @@ class Tracking:
         """What is said of a plan: how it was found, and what it leaves out."""
         records, names = _float64(reference, candidate), [side.name for side in self.sides]
         self.notes += [*(note.text for note in self.pairing.notes), *left_out(plan, self.sides, records)]
-        unlike = unlike_outputs(names, *records)
+        unlike = [*unlike_outputs(names, *records), *unlike_integers(names, *records)]
         if _without_loss(reference) and _without_loss(candidate):  # else it reads what matters of them
             self.unlike = unlike
         self.notes += [of.text for of in unlike if not (self.unlike and of.differs)]

@@ -62,7 +62,9 @@ ALL = [
 
 def aligned(candidate: Mapping[str, Callable], anchors: list = ANCHORS) -> list[tuple[str, str, str]]:
     last = X.transpose(0, 2, 3, 1)
-    found = align_activations(record(ONE, X, {}), lambda forced: record(candidate, last, forced), anchors)
+    found = align_activations(
+        record(ONE, X, {}), record(candidate, last, {}), lambda forced: record(candidate, last, forced), anchors
+    )
     return [(pair.reference, pair.candidate, pair.by) for pair in found]
 
 
@@ -96,7 +98,9 @@ def test_a_layer_that_one_side_lacks_has_no_partner() -> None:
 def test_zeros_are_not_matched_by_their_value() -> None:
     zeros = {"a": lambda x: 0 * x, "b": lambda x: 0 * x + 1, "out": lambda x: x + X}
     swapped = {"b2": zeros["b"], "a2": zeros["a"], "out2": lambda x: x + X + 1}
-    found = align_activations(record(zeros, X, {}), lambda forced: record(swapped, X, forced), [])
+    found = align_activations(
+        record(zeros, X, {}), record(swapped, X, {}), lambda forced: record(swapped, X, forced), []
+    )
     assert ("a", "a2") not in [(pair.reference, pair.candidate) for pair in found if pair.by == "value"]
 
 
@@ -128,8 +132,9 @@ def test_unrelated_values_do_not_match() -> None:
 
 def test_forced_values_arrive_in_the_candidates_layout() -> None:
     last = X.transpose(0, 2, 3, 1)
-    found = align_activations(record(ONE, X, {}), lambda forced: record(other(), last, forced), ANCHORS)
-    values = forced_values(found, record(ONE, X, {}).activations, record(other(), last, {}).activations)
+    records = record(ONE, X, {}), record(other(), last, {})
+    found = align_activations(*records, lambda forced: record(other(), last, forced), ANCHORS)
+    values = forced_values(found, records[0].activations, records[1].activations)
     assert np.array_equal(values["conv2d"], relu(X * 3 + 1).transpose(0, 2, 3, 1))
 
 

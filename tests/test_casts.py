@@ -50,23 +50,23 @@ def model(norm: str = "", end: str = "", auto: bool = False, eps: float = 1e-6) 
 def compared(one: Any, other: Any) -> harness.Comparison:
     import torch
 
-    sides = [
+    sides: Any = [
         harness.side(of, loss=torch.nn.CrossEntropyLoss(), optimizer=torch.optim.SGD(of.parameters(), 0.1))
         for of in (one, other)
     ]
-    return harness.compare(*sides, X, Y, steps=2)
+    return harness.compare(sides[0], sides[1], X, Y, steps=2)
 
 
 @pytest.mark.parametrize("casts", [{"norm": "float"}, {"norm": "to"}, {"end": "float"}, {"end": "type"}])
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_cast_to_what_it_is_already_changes_nothing(casts: dict[str, str], swapped: bool) -> None:
-    pair = [model(**casts), model()]
-    assert compared(*reversed(pair) if swapped else pair).verdict == "identical"
+def test_a_cast_to_what_it_is_already_changes_nothing(casts: dict[str, Any], swapped: bool) -> None:
+    pair = [model(**casts), model()][:: -1 if swapped else 1]
+    assert compared(pair[0], pair[1]).verdict == "identical"
     assert compared(pair[0], copy.deepcopy(pair[0])).verdict == "identical"
 
 
 @pytest.mark.parametrize("casts", [{"norm": "float"}, {"norm": "to"}, {"end": "type"}])
-def test_casts_of_a_model_in_bfloat16_are_rounding(casts: dict[str, str]) -> None:
+def test_casts_of_a_model_in_bfloat16_are_rounding(casts: dict[str, Any]) -> None:
     import torch
 
     low, plain = (of.to(torch.bfloat16) for of in (model(**casts), model(end="float" if "end" in casts else "")))
@@ -76,7 +76,7 @@ def test_casts_of_a_model_in_bfloat16_are_rounding(casts: dict[str, str]) -> Non
 
 @pytest.mark.parametrize("pair", [*itertools.permutations([{}, {"auto": True}, {"auto": True, "end": "float"}], 2)])
 def test_autocast_on_either_side_is_rounding(pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    assert compared(*(model(**settings) for settings in pair)).verdict == "rounding"
+    assert compared(model(**pair[0]), model(**pair[1])).verdict == "rounding"
 
 
 @pytest.mark.parametrize("low", ["bfloat16", "float16"])
@@ -85,15 +85,15 @@ def test_the_same_weights_in_a_lower_precision_are_rounding(low: str, swapped: b
     import torch
 
     narrow = model().to(getattr(torch, low))
-    pair = [narrow, copy.deepcopy(narrow).float()]
-    assert compared(*reversed(pair) if swapped else pair).verdict == "rounding"
+    pair = [narrow, copy.deepcopy(narrow).float()][:: -1 if swapped else 1]
+    assert compared(pair[0], pair[1]).verdict == "rounding"
 
 
 @pytest.mark.parametrize("settings", [{"norm": "float"}, {"auto": True}, {"auto": True, "end": "float"}])
 @pytest.mark.parametrize("swapped", [False, True])
 def test_casts_hide_no_difference(settings: dict[str, Any], swapped: bool) -> None:
-    pair = [model(eps=1.1e-6, **settings), model()]
-    result = compared(*reversed(pair) if swapped else pair)
+    pair = [model(eps=1.1e-6, **settings), model()][:: -1 if swapped else 1]
+    result = compared(pair[0], pair[1])
     assert result.verdict == "different"
     assert result.first is not None
     assert result.first.place.startswith("forward:")

@@ -29,7 +29,7 @@ def net(dtype: str, off: float = 0.0) -> Any:
 
     torch.manual_seed(0)
     layers = nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)
-    model = nn.Sequential(*layers).to(getattr(torch, dtype))
+    model: Any = nn.Sequential(*layers).to(getattr(torch, dtype))
     with torch.no_grad():
         model[2].weight[3, 4] *= 1 + off
     return model
@@ -79,7 +79,7 @@ def jax_net(model: Any) -> Any:
 @pytest.mark.parametrize("first", [True, False])
 def test_a_weight_that_is_off_is_found_whatever_float32_holds_of_it(off: float, first: bool) -> None:
     pair = net("float64", off if first else 0.0), net("float64", 0.0 if first else off)
-    result = harness.compare(*map(trained, pair), X, Y, steps=2)
+    result = harness.compare(trained(pair[0]), trained(pair[1]), X, Y, steps=2)
     assert result.verdict == "different"
     assert result.first is not None
     assert result.first.place == "forward:2"
@@ -97,14 +97,14 @@ def test_the_same_float64_weights_are_identical() -> None:
 @pytest.mark.parametrize("off", [0.0, 1e-9])
 def test_across_frameworks_keras(off: float) -> None:
     pair = net("float64", 1e-10), keras_net(net("float64", 1e-10 + off), "float64")
-    assert harness.compare(*pair, X, steps=0).verdict == ("different" if off else "rounding")
+    assert harness.compare(pair[0], pair[1], X, steps=0).verdict == ("different" if off else "rounding")
 
 
 @needs["jax"]
 @pytest.mark.parametrize("off", [0.0, 1e-9])
 def test_across_frameworks_jax(off: float) -> None:
     pair = net("float64", 1e-10), jax_net(net("float64", 1e-10 + off))
-    assert harness.compare(*pair, X, steps=0).verdict == ("different" if off else "rounding")
+    assert harness.compare(pair[0], pair[1], X, steps=0).verdict == ("different" if off else "rounding")
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -112,7 +112,7 @@ def test_beside_a_float32_side_float64_is_what_float32_holds_of_it(swapped: bool
     model = net("float64")
     model[0].weight.data *= 1 / 3
     pair = [trained(model), trained(copy.deepcopy(model).float())]
-    assert harness.compare(*(pair[::-1] if swapped else pair), X, Y, steps=2).verdict in ("identical", "rounding")
+    assert harness.compare(pair[swapped], pair[not swapped], X, Y, steps=2).verdict in ("identical", "rounding")
 
 
 @needs["jax"]
@@ -130,7 +130,7 @@ def test_numpys_float64_is_float32_to_jax() -> None:
 @pytest.mark.parametrize("first", [True, False])
 def test_one_float32_weight_that_is_off_by_more_than_roundings_is_found(off: float, first: bool) -> None:
     pair = net("float32", off if first else 0.0), net("float32", 0.0 if first else off)
-    result = harness.compare(*map(trained, pair), X, Y, steps=2)
+    result = harness.compare(trained(pair[0]), trained(pair[1]), X, Y, steps=2)
     assert result.verdict == "different"
     assert result.first is not None
     assert result.first.place == "forward:2"

@@ -82,7 +82,8 @@ def keras_model(*before: Any) -> Any:
 def keras_rescaling(constant: Constant) -> Any:
     import keras
 
-    return keras_model(keras.layers.Rescaling([1.0] * 3, [-value for value in np.asarray(constant).tolist()]))
+    offset: Any = [-value for value in np.asarray(constant).tolist()]
+    return keras_model(keras.layers.Rescaling([1.0] * 3, offset))
 
 
 def keras_normalization(constant: Constant) -> Any:
@@ -232,10 +233,10 @@ def normed(kept: bool, epsilon: float = 1e-5) -> Any:
 def test_behind_a_rounded_constant_another_difference_is_found_and_explained(swapped: bool) -> None:
     y = np.arange(12) % 3
     sides = [trained(normed(False)), trained(normed(True))]
-    result = harness.compare(*(sides[::-1] if swapped else sides), X, y, steps=4)
+    result = harness.compare(sides[swapped], sides[not swapped], X, y, steps=4)
     assert (result.verdict, result.because) == ("rounding", "one precision")
     sides = [trained(normed(False)), trained(normed(True, 1.001e-5))]
-    result = harness.compare(*(sides[::-1] if swapped else sides), X, y, steps=4)
+    result = harness.compare(sides[swapped], sides[not swapped], X, y, steps=4)
     assert result.verdict == "different"
     assert [cause.id for cause in result.causes] == ["layernorm-eps"]
 
@@ -268,5 +269,5 @@ def positions(kept: bool, base: float = 1e4) -> Any:
 def test_a_table_that_is_the_same_in_float32_is_rounding(off: float, swapped: bool) -> None:
     x = np.random.default_rng(0).standard_normal((3, 512, 4)).astype(np.float32)
     sides = [positions(False), positions(True, 1e4 * (1 + off))]
-    result = harness.compare(*(sides[::-1] if swapped else sides), x, steps=0)
+    result = harness.compare(sides[swapped], sides[not swapped], x, steps=0)
     assert result.verdict == ("different" if off else "rounding")

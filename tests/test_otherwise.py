@@ -3,7 +3,7 @@ one side trains is one, also where it changes nothing yet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,11 @@ def model(how: str, factor: float = 1.0) -> Any:
     return Model()
 
 
+def compared(sides: Sequence[Any], *data: np.ndarray, steps: int = 1) -> harness.Comparison:
+    one, other = sides
+    return harness.compare(one, other, *data, steps=steps)
+
+
 def trained(of: Any) -> Any:
     import torch
 
@@ -58,8 +63,8 @@ def trained(of: Any) -> Any:
 def test_examples_may_be_taken_in_another_order_and_put_back(how: str, swapped: bool) -> None:
     pair = ("plain", how)[:: -1 if swapped else 1]
     for result in (
-        harness.compare(*map(model, pair), X, steps=0),
-        harness.compare(*(trained(model(of)) for of in pair), X, Y, steps=3),
+        compared([model(of) for of in pair], X, steps=0),
+        compared([trained(model(of)) for of in pair], X, Y, steps=3),
     ):
         assert result.verdict in ("identical", "rounding")
         assert result.first is None
@@ -69,7 +74,7 @@ def test_examples_may_be_taken_in_another_order_and_put_back(how: str, swapped: 
 @pytest.mark.parametrize("train", [False, True])
 def test_a_difference_in_the_output_is_found_all_the_same(how: str, train: bool) -> None:
     sides: list[Any] = [model("plain"), model(how, factor=1 + 1e-6)]
-    result = harness.compare(*map(trained, sides), X, Y, steps=2) if train else harness.compare(*sides, X, steps=0)
+    result = compared([*map(trained, sides)], X, Y, steps=2) if train else compared(sides, X, steps=0)
     assert result.verdict == "different"
 
 
@@ -120,7 +125,7 @@ def test_a_parameter_that_only_one_side_trains_is_a_difference(name: str, swappe
     for of in (one, other):
         of.last.bias.data.zero_()
     other = ALONE[name](other)
-    result = harness.compare(*map(trained, (other, one) if swapped else (one, other)), X, Y)
+    result = compared([*map(trained, (other, one) if swapped else (one, other))], X, Y)
     assert result.verdict == "different"
     assert result.first is not None
     assert result.first.step == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -133,3 +133,76 @@ def test_a_value_read_twice_within_a_call_has_one_cotangent(penalty: float | Non
     assert result.first is not None
     assert result.first.place == "forward:tanh#2"
     assert not {place for place in places(result) if "first" in place}
+
+
+def decoder(flipped: bool) -> tuple[Any, Any]:
+    """Images made of vectors: no input tells how images lie."""
+    import keras
+    import torch
+    from torch import nn
+
+    torch.manual_seed(1)
+    net: Any = nn.Sequential(
+        nn.Linear(5, 36), nn.ReLU(), nn.Unflatten(1, (4, 3, 3)), nn.ConvTranspose2d(4, 4, 4, 2, 1),
+        nn.LeakyReLU(0.2), nn.Conv2d(4, 2, 3, padding=1),
+    )  # fmt: skip
+    layers: Any = keras.layers
+    first, wide = layers.Dense(36, activation="relu"), layers.Conv2DTranspose(4, 4, strides=2, padding="same")
+    last = layers.Conv2D(2, 3, padding="same")
+    moved = [layers.Reshape((4, 3, 3)), layers.Permute((2, 3, 1))]
+    model = keras.Sequential([keras.Input((5,)), first, *moved, wide, layers.LeakyReLU(negative_slope=0.2), last])
+    kernel = weights(net[3].weight).transpose(2, 3, 1, 0)
+    first.set_weights([weights(net[0].weight).T, weights(net[0].bias)])
+    wide.set_weights([kernel[::-1, ::-1] if flipped else kernel, weights(net[3].bias)])
+    last.set_weights([weights(net[5].weight).transpose(2, 3, 1, 0), weights(net[5].bias)])
+    return net, model
+
+
+def reader(swapped: bool) -> tuple[Any, Any]:
+    """A recurrence's last states of both directions, one after the other; swapped: the candidate's gates."""
+    import keras
+    import torch
+    from torch import nn
+
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.rnn, self.out = nn.GRU(6, 4, batch_first=True, bidirectional=True), nn.Linear(8, 3)
+
+        def forward(self, x: Any) -> Any:
+            last = self.rnn(x)[1]
+            return self.out(torch.cat([last[0], last[1]], -1))
+
+    net, layers = Reader(), cast(Any, keras.layers)
+    order = np.r_[0:12] if swapped else np.r_[4:8, 0:4, 8:12]
+    values = []
+    for way in ("l0", "l0_reverse"):
+        w, u, b, c = (
+            weights(getattr(net.rnn, f"{kind}_{way}"))[order]
+            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        values += [w.T, u.T, np.stack([b, c])]
+    both, out = layers.Bidirectional(layers.GRU(4, reset_after=True)), layers.Dense(3)
+    model = keras.Sequential([keras.Input((7, 6)), both, out])
+    both.set_weights(values)
+    out.set_weights([weights(net.out.weight).T, weights(net.out.bias)])
+    return net, model
+
+
+@pytest.mark.parametrize(
+    ("pair", "shape", "cause"),
+    [(decoder, (12, 5), "convtranspose-kernel-flip"), (reader, (12, 7, 6), "rnn-gate-order")],
+)
+def test_what_lies_behind_a_difference_is_seen_in_its_own_layout(pair: Any, shape: tuple[int, ...], cause: str) -> None:
+    clean, planted = pair(False), pair(True)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    assert harness.compare(clean[0], clean[1], x, steps=0).verdict in ("identical", "rounding")
+    result = harness.compare(planted[0], planted[1], x, steps=0)
+    assert result.verdict == "different"
+    assert len(result.own) == 1
+    assert [(found.status, found.id) for found in result.causes] == [("proven", cause)]
+
+
+def weights(tensor: Any) -> np.ndarray:
+    return tensor.detach().numpy()

@@ -38,7 +38,7 @@ def network(**changes: Any) -> Any:
 def trained(model: Any, rule: str = "SGD", **how: Any) -> Any:
     import torch
 
-    names = ("after_backward", "zero_grad", "penalty", "training", "accumulate")
+    names = ("after_backward", "zero_grad", "penalty", "training", "accumulate", "class_weight", "schedule_every")
     extra = {name: how.pop(name) for name in names if name in how}
     optimizer = getattr(torch.optim, rule)(model.parameters(), **{"lr": 0.05, **how})
     return harness.side(model, loss=torch.nn.CrossEntropyLoss(), optimizer=optimizer, **extra)
@@ -250,6 +250,9 @@ def test_weights_that_were_never_transferred_can_be() -> None:
         ({"steps": 2.5}, "steps is 2.5"),
         ({"batch_size": 8.0}, "batch_size is 8.0"),
         ({"x": [[1.0], [1.0, 2.0]]}, "arrays of numbers"),
+        ({"parameter_map": [("0.weight", "0.weight")]}, "parameter_map is list"),
+        ({"sample_weight": np.ones((len(Y), 2))}, "one number for each"),
+        ({"sample_weight": np.full(len(Y), np.nan)}, "sample_weight holds nan"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(how: dict[str, Any], words: str) -> None:
@@ -263,6 +266,11 @@ def test_what_is_no_count_or_no_array_is_refused() -> None:
 
     with pytest.raises(HarnessError, match="accumulate is 0"):
         _ = compared(trained(network(), accumulate=0), trained(network()))
+    for weights in ([1, 2, 3], {"a": 1.0}, {0: "1"}):
+        with pytest.raises(HarnessError, match="a number for each integer"):
+            _ = compared(trained(network(), class_weight=weights), trained(network()))
+    with pytest.raises(HarnessError, match="unknown schedule_every 'step'"):
+        _ = compared(trained(network(), schedule_every="step"), trained(network()))
     with pytest.raises(HarnessError, match="a TensorDataset is no array"):
         _ = compared(
             trained(network()), trained(network()), x=torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))

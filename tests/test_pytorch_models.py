@@ -116,7 +116,7 @@ def hand(model: nn.Module, loss: Callable[[Any], Any], *inputs: np.ndarray) -> t
     own = copy.deepcopy(model).double()
     for module in own.modules():
         if isinstance(getattr(module, "scale", None), torch.Tensor):
-            module.scale = module.scale.double()
+            module.scale = module.scale.new_tensor(0.1, dtype=torch.float64)
     value = loss(own(*map(torch.tensor, inputs)))
     value.backward()
     return own, value
@@ -256,7 +256,7 @@ def test_cotangents_are_those_of_autograd_also_where_a_tensor_is_changed_in_plac
     first = own.first(torch.tensor(X))
     norm = own.norm(first)
     act = F.relu(norm)  # not in place
-    mul = act * torch.tensor(0.1, dtype=torch.float32).double()
+    mul = act * torch.tensor(0.1, dtype=torch.float64)
     softplus = F.softplus(mul)
     add = softplus + mul
     last = own.last(add)
@@ -397,7 +397,7 @@ def test_inference_evaluates() -> None:
     subject = recipe()
     record = models.watch(subject, "float64", True).step(batch())
     own = copy.deepcopy(subject.model).double().eval()
-    own.scale = own.scale.double()
+    own.scale = own.scale.new_tensor(0.1, dtype=torch.float64)
     assert_same(record.activations["last"], own(torch.tensor(X)))
     assert record.loss is record.after is None
     training = models.watch(replace(subject, training=True), "float64", True).step(batch())
@@ -593,14 +593,14 @@ def test_forced_activations_are_what_later_blocks_read() -> None:
     record = watch.step(batch(), Forced(activations=value))
     copied = copy.deepcopy(subject.model).double()
     assert_same(record.activations["act"], own.activations["act"])
-    assert_same(record.activations["mul"], value["act"] * np.float64(np.float32(0.1)))
+    assert_same(record.activations["mul"], value["act"] * 0.1)
     assert_same(record.activations["last"], copied.last(torch.tensor(value["add"])))
     softplus = F.softplus(torch.tensor(record.activations["mul"]))
     assert_same(record.activations["add"], softplus.numpy() + record.activations["mul"])
     mul = torch.tensor(record.activations["mul"], requires_grad=True)
     (slope,) = torch.autograd.grad((F.softplus(mul) + mul).sum(), mul)
     np.testing.assert_allclose(record.cotangents["mul"], slope.numpy() * record.cotangents["add"], rtol=1e-14)
-    np.testing.assert_allclose(record.cotangents["act"], record.cotangents["mul"] * np.float32(0.1), rtol=1e-14)
+    np.testing.assert_allclose(record.cotangents["act"], record.cotangents["mul"] * 0.1, rtol=1e-14)
 
 
 def test_a_value_assigned_by_index_is_forced() -> None:
@@ -722,7 +722,7 @@ def trained(subject: Recipe, steps: int, per_epoch: int = 2) -> Any:
 def plain(model: nn.Module, steps: int, body: Callable[[nn.Module, Any, int], Any]) -> Any:
     """The user's own loop in float64, on a copy; `body` has the copy, its loss and the step."""
     own = copy.deepcopy(model).double()
-    setattr(own, "scale", torch.tensor(0.1).double())  # noqa: B010
+    setattr(own, "scale", torch.tensor(0.1, dtype=torch.float64))  # noqa: B010
     for step in range(steps):
         body(own, F.cross_entropy(own(torch.tensor(X)), torch.tensor(Y)), step)
     return own
@@ -741,7 +741,7 @@ def test_a_schedule_advances_per_batch_or_epoch(every: Any) -> None:
         subject, schedule=torch.optim.lr_scheduler.ExponentialLR(subject.optimizer, 0.5), schedule_every=every
     )
     own = copy.deepcopy(subject.model).double()
-    own.scale = own.scale.double()
+    own.scale = own.scale.new_tensor(0.1, dtype=torch.float64)
     optimizer = torch.optim.SGD(own.parameters(), lr=0.1, momentum=0.9)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
     for step in range(6):

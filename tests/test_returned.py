@@ -116,7 +116,16 @@ def test_channels_may_come_first_or_last(kind: str, same: bool) -> None:
 UNLIKE: dict[str, tuple[Callable[..., Any], Callable[..., Any], str, str]] = {
     "one more": (lambda out: (out, out.mean(1)), as_it_is, "undecided", "has no counterpart"),
     "none": (as_it_is, lambda out: None, "undecided", "has no counterpart"),
-    "integers": (lambda out: out.argmax(-1), lambda out: out.argmin(-1), "undecided", "neither model returns floats"),
+    "nothing": (lambda out: None, lambda out: None, "undecided", "neither model returns numbers"),
+    "integers": (
+        lambda out: out.argmax(-1),
+        lambda out: out.argmin(-1),
+        "different",
+        "output of integers 0 differs in",
+    ),
+    "integers too": (lambda o: (o, o.argmax(-1)), lambda o: (o, o.argmin(-1)), "different", "of integers 0 differs in"),
+    "booleans": (lambda out: out > 0, lambda out: out > 0.1, "different", "output of integers 0 differs in"),
+    "no integers": (lambda out: (out, out.argmax(-1)), as_it_is, "undecided", "has no counterpart"),
     "other sizes": (lambda out: out.mean(1), lambda out: out.mean(0), "different", "has shape"),
     "part": (lambda out: out[..., :5], as_it_is, "different", "has shape"),
 }
@@ -131,6 +140,41 @@ def test_outputs_that_cannot_be_compared_are_neither_dropped_nor_equal(name: str
     assert said in str(result)
     assert verdict in set(result.frame["verdict"])
     assert (result.first is not None) is (verdict == "different")
+
+
+@pytest.mark.parametrize("kind", ["keras", "jax"])
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_integers_of_two_frameworks_must_be_equal(kind: str, name: str) -> None:
+    """In the float64 run too, where Keras' own argmax reads the bits of a float32."""
+    torch.manual_seed(0)
+    net = nn.Linear(6, 4)
+    values = [net.weight.detach().numpy().T, net.bias.detach().numpy()]
+
+    class Chosen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: torch.Tensor) -> Any:
+            out = self.net(x)
+            return out, out.argmax(-1)
+
+    other: Any
+    if kind == "keras":
+        inputs, layer = keras.Input((6,)), keras.layers.Dense(4)
+        out, ops = layer(inputs), keras.ops
+        other = keras.Model(inputs, [out, getattr(ops, name)(out, -1)])
+        layer.set_weights(values)
+    else:
+        jnp = pytest.importorskip("jax.numpy")
+
+        def apply(params: Any, x: Any) -> Any:
+            out = x @ params["W"] + params["b"]
+            return out, getattr(jnp, name)(out, -1)
+
+        other = harness.side(apply, params=dict(zip("Wb", map(jnp.asarray, values), strict=True)))
+    result = harness.compare(Chosen(), other, X[:, 0])
+    assert (result.verdict == "different") is (name == "argmin")
 
 
 def test_a_loss_that_agrees_settles_outputs_of_other_sizes() -> None:

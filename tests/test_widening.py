@@ -27,7 +27,7 @@ def test_an_array_with_one_number_of_more_digits_stays_as_it_is(number: float) -
 
 def test_a_single_number_is_its_shortest_decimal() -> None:
     assert typed(np.array(0.4850005, np.float32)) == 0.4850005
-    assert typed(np.float32(1 / 3)) == 0.33333334
+    assert typed(np.array(1 / 3, np.float32)) == 0.33333334
 
 
 def test_infinities_and_nan_stay() -> None:

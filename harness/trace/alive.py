@@ -74,7 +74,7 @@ def _causes(trace: Trace, candidate: Follower, step: int, name: str) -> list[Fin
     )
     batch = candidate.feed.batch(step, "float64")
     alignment = align_activations(
-        records[0],
+        *records,
         lambda forced: forward(candidate, states["float64"], batch, forced, records[1].activations),
         list(anchors),
         {p.layer for side in (reference, candidate) for p in side.watched["float64"].parameters if p.op},

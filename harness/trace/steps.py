@@ -225,7 +225,7 @@ def _plan(pairing: Pairing, parameters: Sequence[tuple[Parameter, ...]], one: Ta
         (layers[0][link.reference.parameter], layers[1][link.candidate.parameter]) for link in pairing.links
     )
     opaque = {parameter.layer for of in parameters for parameter in of if parameter.op}
-    alignment = align_activations(records[0], lambda forced: records[1], list(anchors), opaque)
+    alignment = align_activations(*records, lambda forced: records[1], list(anchors), opaque)
     return plan_of(alignment, pairing, parameters[0], *records, updates=one.updates or other.updates)
 
 
