@@ -41,7 +41,7 @@ ORDER = (
     {"harness.narrow"},
     {"harness.owning"},
     {"harness.remapping", "harness.stability", "harness.blocks", "harness.returned"},
-    {"harness.planning", "harness.diverging", "harness.points", "harness.questions"},
+    {"harness.planning", "harness.diverging", "harness.points", "harness.questions", "harness.rows"},
     {"harness.probing_losses", "harness.answering"},
     {"harness.probing"},
     {"harness.diagnosing"},

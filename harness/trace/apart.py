@@ -29,11 +29,11 @@ from harness.judging import (
     judge,
 )
 from harness.mismatch import mismatch
+from harness.rows import Columns, frame_of, rows_of_step
 from harness.trace.difference import Difference, versions_between
 from harness.trace.reading import Trace
 from harness.trace.steps import Shown, by_name, by_plan, keys_of, renamed
 from harness.trace.versus import job_of
-from harness.tracking import Columns, frame_of, rows_of_step
 
 NEW = 0.1
 """Rounding decides a kink anew in each precision: the two gaps then are apart by more than this, of the larger."""
