@@ -81,7 +81,8 @@ class WatchedKeras:
     def rule(self) -> Rule | None:
         """From gradients to updates, by the weights' names."""
         with self._context():
-            read = None if self._optimizer is None else read_rule(self._optimizer, self._recipe, self._model)
+            bare = replace(self._recipe, train_step=None)  # what the user's own code adds is asked
+            read = None if self._optimizer is None else read_rule(self._optimizer, bare, self._model)
             if read is None:
                 return None
             names = {variable.path: name for name, variable in self._names.variables.items()}

@@ -68,6 +68,7 @@ def read_rule(optimizer: Any, recipe: Recipe, model: Any) -> Rule | None:
             every=max(own, recipe.accumulate), combine="mean" if own > 1 else "sum", cleared=recipe.zero_grad
         ),
         clipping=read_clipping(optimizer),
+        maximize=False,
         schedule=scheduled[1],
         schedule_every="pass",
         first_position=0,

@@ -79,7 +79,7 @@ class Watch:
     def rule(self) -> Rule | None:
         with self.lending.lent():
             names = {tensor: name for name, tensor in named_tensors(self.model).items()}
-            bare = replace(self.recipe, after_backward=None)
+            bare = replace(self.recipe, after_backward=None, train_step=None)  # what the user's own code adds is asked
             return read_rule(bare, names) or read_rule(replace(bare, schedule=None), names)
 
     def losses(self, batch: Batch) -> tuple[Loss | None, ...]:

@@ -23,9 +23,9 @@ Group = Mapping[str, Any]
 
 
 def read_optimizer(optimizer: optim.Optimizer) -> Optimizer | None:
-    """The update rule, the same for all parameters, or None for one that is not known."""
+    """The update rule, the same for all parameters; None for one that is not known, or that goes uphill."""
     settings = [_settings(group) for group in optimizer.param_groups]
-    if any(group != settings[0] for group in settings):
+    if any(group != settings[0] for group in settings) or settings[0].get("maximize"):
         return None
     return _read(type(optimizer), settings[0])
 
@@ -56,6 +56,7 @@ def read_rule(recipe: Recipe, names: Mapping[Tensor, str]) -> Rule | None:
         optimizer=rule,
         accumulation=Accumulation(every=recipe.accumulate, combine="sum", cleared=recipe.zero_grad),
         clipping=None,
+        maximize=bool(groups[0]["maximize"]),  # every optimizer negates the gradient first: -grads[i]
         schedule=schedule,
         schedule_every="epoch" if recipe.schedule_every == "epoch" else "update",
         first_position=0,
@@ -84,7 +85,7 @@ def _plain(value: Any) -> Any:
 
 
 def _read(kind: type[optim.Optimizer], group: Group) -> Optimizer | None:
-    if kind not in _READERS or group["maximize"]:
+    if kind not in _READERS:
         return None
     decoupled = kind is optim.AdamW or group.get("decoupled_weight_decay")
     shared = {

@@ -65,7 +65,13 @@ def _binary(op: Any) -> str:
 
 
 def _classes(op: Any) -> str:
-    return "nn.NLLLoss()" if op.reads == "log_probabilities" else "nn.CrossEntropyLoss()"
+    """torch has no loss of probabilities: it is written with the logarithm."""
+    if op.reads in ("logits", "log_probabilities"):
+        return "nn.CrossEntropyLoss()" if op.reads == "logits" else "nn.NLLLoss()"
+    p = f"F.softmax(output, {op.axis})" if op.reads == "activated_logits" else "output"
+    p = p if op.clip is None else f"{p}.clamp{op.clip}"
+    p = f"{p} + {op.log_epsilon}" if op.log_epsilon else p
+    return f"F.nll_loss(torch.log({p}), target)" if op.renormalize == "none" else ""
 
 
 _REDUCTIONS = {"none": "none", "sum": "sum", "mean": "mean", "batchmean": "batchmean", "weighted_mean": "mean"}
@@ -86,6 +92,7 @@ ROWS: Rows = {
     rules.Adamax: ("torch.optim.Adamax", _ADAM),
     rules.Nadam: ("torch.optim.NAdam", _ADAM | {"momentum_decay": "momentum_decay"}),
     rules.Clipping: (_clipping, named("by", "limit")),
+    rules.Rule: ("optimizer", {"maximize": "maximize"}),
     rules.Accumulation: (
         "optimizer.zero_grad()",
         named("cleared"),
@@ -102,7 +109,7 @@ ROWS: Rows = {
         },
     ),
     terms.BinaryCrossEntropy: (_binary, named("reads")),
-    terms.CrossEntropy: (_classes, named("reads")),
+    terms.CrossEntropy: (_classes, named("reads", "clip", "log_epsilon")),
     terms.KLDivergence: ("nn.KLDivLoss", {"log_target": "log_target"}),
     terms.HingeEmbedding: ("nn.HingeEmbeddingLoss", {"margin": "margin"}),
     terms.SoftMargin: ("nn.SoftMarginLoss()", {}),

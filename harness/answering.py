@@ -10,6 +10,7 @@ from functools import partial
 from itertools import tee
 
 import frameworks as registry
+from harness.cause import Near
 from harness.causes import Named, named
 from harness.diverging import place_of
 from harness.editing import Edit, Parts, edited
@@ -141,20 +142,20 @@ def _answered(place: Place, solve: Callable[[Question], Solved | None]) -> tuple
         if answer and _exchanges(answer.edits) <= PARTS:
             places = place_of(moment.plan, i, 0), place_of(moment.plan, i, 1)
             about = question.of[0] if moment.plan.compared[i].kind == "activation" and question.of else ()
-            answers = list(findings_of(moment, places, answer))
+            answers = list(findings_of(moment, places, answer, question.near))
             if are_proven(answers):
                 return answers, about
             found, within = (found, within) if found else (answers, about)
     return found, within
 
 
-def findings_of(moment: Moment, places: tuple[str, str], answer: Solved) -> Iterator[Finding]:
+def findings_of(moment: Moment, places: tuple[str, str], answer: Solved, near: Near = ((), ())) -> Iterator[Finding]:
     """A finding for each cause in an answer."""
-    others = {cause.id for edits in answer.others for cause in named(edits, answer.parts)}
+    others = {cause.id for edits in answer.others for cause in named(edits, answer.parts, near)}
     # several parts exchanged at once are one edit of a kind unknown
     fitted = answer.fitted and places[0].startswith("forward:")  # a loss and all updates are more than one block
     sure = not fitted and _exchanges(answer.edits) < 2 and not any(map(_formula, answer.edits))
-    causes = named(answer.edits, answer.parts)
+    causes = named(answer.edits, answer.parts, near)
     sure = sure and GENERIC not in [cause.id for cause in causes]  # beside a layer of another kind nothing is
     for cause in causes:
         yield Finding(

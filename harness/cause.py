@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,9 +55,19 @@ GROUPS = {
         *("KLDivergence", "CategoricalHinge", "CosineSimilarity", "Triplet", "Output"),
         *("MeanSquaredError", "CategoricalCrossEntropy", "Objective"),
     ),
+    "scores": ("SoftmaxOver", "Attention", "MultiHeadAttention"),
     "schedule": ("Constant", "Exponential", "InverseTime", "Piecewise", "Cosine", "Polynomial", "Warmup"),
 }
-"""Kinds that stand for each other."""
+"""Kinds that stand for each other; "scores": that make weights of the scores of an attention."""
+
+Near = tuple[Parts, Parts]
+"""What makes, and what reads, that which some parts compute, in the order of the computation."""
+
+PASSING = (
+    *("NoneType", "Combine", "Select", "Mask", "Scale", "Dropout", "Reshape", "Permute", "Expand", "Einsum"),
+    *("Extremum", "ClippedLinear", "Detach"),  # the largest of them, which jax.nn.softmax takes off first
+)
+"""Kinds through which scores remain scores of the same attention."""
 
 
 def kind(part: Part) -> str:
@@ -70,13 +80,32 @@ def kind(part: Part) -> str:
     return name
 
 
-def signatures(edit: Edit, parts: Parts) -> tuple[str, ...]:
+def signatures(edit: Edit, parts: Parts, near: Near = ((), ())) -> tuple[str, ...]:
     """How the table may name an edit of some parts, the most telling first: `BatchNorm.epsilon`, `norm.epsilon`; a part
     replaced `ReLU>Tanh`, `activation>activation`, `>`; one that only one side has `+Scale`, `+norm`, `+`. Each
-    first with the kind of another part before it: `KLDivergence:Loss.reduction`."""
+    first with the kind of another part before it: `KLDivergence:Loss.reduction`; `scores:` where it is one of the
+    scores of an attention."""
     plain = _signatures(edit, parts[edit.position])
     beside = dict.fromkeys(kind(part) for i, part in enumerate(parts) if part is not None and i != edit.position)
-    return (*(f"{other}:{signature}" for other in beside for signature in plain), *plain)
+    of = [*(("scores",) if _of_scores(edit, parts, near) else ()), *beside]
+    return (*(f"{other}:{signature}" for other in of for signature in plain), *plain)
+
+
+def _of_scores(edit: Edit, parts: Parts, near: Near) -> bool:
+    """Whether an attention reads what is edited: a layer of it, or a softmax with a product before it or behind."""
+    before = _up_to([*near[0], *parts[: edit.position]][::-1], ("Einsum",))
+    behind = _up_to([*parts[edit.position + 1 :], *near[1]], GROUPS["scores"])
+    if not behind or behind[-1] not in GROUPS["scores"]:
+        return False
+    rest = [*parts[edit.position + 1 :], *near[1]][len(behind) :]
+    return behind[-1] != "SoftmaxOver" or "Einsum" in (*before, *behind, *_up_to(rest, ("Einsum",)))
+
+
+def _up_to(parts: Sequence[Part], wanted: Sequence[str]) -> list[str]:
+    """The kinds of parts in a row, up to the first that is wanted or that scores do not pass."""
+    kinds = [type(part).__name__ for part in parts]
+    end = next((i for i, name in enumerate(kinds) if name in wanted or name not in PASSING), len(kinds) - 1)
+    return kinds[: end + 1]
 
 
 def _signatures(edit: Edit, part: Part) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ CAUSES = (
     _F(
         id="layer-missing",
         meaning="a layer exists on one side only, or sits at another place",
-        edits=("+", "+Scale", "Reads.source", "SoftmaxOver:+Permute"),
+        edits=("+", "+Scale", "Reads.source", "SoftmaxOver:+Permute", "SoftmaxOver:+Scale"),
     ),
     _F(id="layer-different", meaning="another kind of layer", edits=(">",)),
     _F(
@@ -116,7 +116,7 @@ CAUSES = (
                 "Threshold.value",
                 "ClippedLinear.minimum",
             ),
-            *("ClippedLinear.maximum", "LeakyReLU.negative_slope", "Rectifier.negative_slope"),
+            *("ClippedLinear.maximum", "LeakyReLU.negative_slope", "Rectifier.negative_slope", "SoftmaxOver:+Scale"),
         ),
         when=lambda edit: edit.field != "negative_slope" or _identity(edit),
     ),
@@ -160,7 +160,6 @@ CAUSES = (
             *("GELU.scale", "GELU.cubic", "Scale.factor", "Scale.offset", "LogCosh.log_2", "Norm.epsilon"),
             *("UnitNorm.epsilon", "Deviation.epsilon", "Function.exponent", "ResponseNorm.alpha", "ResponseNorm.k"),
         ),
-        when=lambda edit: edit.field != "factor" or not _by_a_root(edit),
     ),
     _F(
         id="softmax-axis",
@@ -387,14 +386,7 @@ CAUSES = (
     _F(
         id="attention-scale",
         meaning="1/sqrt(d) missing on one side",
-        edits=(
-            "Attention.scale",
-            "MultiHeadAttention.scale",
-            "SoftmaxOver:+Scale",
-            "Attention:+Scale",
-            "MultiHeadAttention:+Scale",
-            "Scale.factor",
-        ),
+        edits=(*("Attention.scale", "MultiHeadAttention.scale", "scores:+Scale", "scores:Scale.factor"),),
         when=lambda edit: edit.field != "factor" or _by_a_root(edit),
     ),
     _F(
@@ -458,8 +450,8 @@ CAUSES = (
     ),
     _G(
         id="grad-accumulation",
-        meaning="gradients accumulate over steps (missing zero_grad)",
-        edits=("Accumulation.cleared", "Accumulation.every", "gradient:piled"),
+        meaning="gradients accumulate over steps (missing zero_grad), or over another number of them",
+        edits=("Accumulation.cleared", "Accumulation.every", "gradient:piled", "update:none"),
     ),
     _G(
         id="gradient-accumulation-mean",

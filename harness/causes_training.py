@@ -19,6 +19,12 @@ def _default_rate(edit: Edit) -> bool:
     return edit.before in DEFAULT_RATES or edit.after in DEFAULT_RATES
 
 
+def _is_count(edit: Edit) -> bool:
+    """A number of things times as large: a sum of them for their mean."""
+    small, large = sorted((edit.before, edit.after))
+    return small > 0 and abs(large / small - round(large / small)) <= 1e-9 * large / small
+
+
 def _default_decay(edit: Edit) -> bool:
     return bool({edit.before, edit.after} & {0.01, 0.004})
 
@@ -57,6 +63,13 @@ CAUSES = (
         meaning="sum, mean, sum over batch size, including Keras' inner mean over the last axis",
         edits=("Loss.reduction", "Loss.inner", "Loss.factor", "loss:summed", "loss:half-or-summed"),
         along=("Loss.inner",),
+        when=lambda edit: edit.field != "factor" or _is_count(edit),
+    ),
+    _L(
+        id="loss-weights",
+        meaning="a loss, or the losses of several outputs or terms, weighed by another factor",
+        edits=("Loss.factor", "loss:weights"),
+        source="Keras 3.15 compile(loss_weights); by hand in torch and JAX",
     ),
     _L(id="loss-constant-offset", meaning="losses differ by a constant; gradients agree", edits=("Loss.offset",)),
     _L(
@@ -73,7 +86,9 @@ CAUSES = (
         along=(
             *("BinaryCrossEntropy.clip", "BinaryCrossEntropy.log_floor", "BinaryCrossEntropy.denominator_floor"),
             *("CrossEntropy.clip", "CrossEntropy.renormalize", "BinaryCrossEntropy.log_epsilon"),
+            "CrossEntropy.log_epsilon",
         ),
+        when=lambda edit: {edit.before, edit.after} != {"logits", "activated_logits"},  # both read logits
         source="Keras 3.15 from_logits=False; torch CrossEntropyLoss reads logits",
     ),
     _L(
@@ -84,6 +99,7 @@ CAUSES = (
             *("BinaryCrossEntropy.denominator_floor", "BinaryCrossEntropy.clip_probability"),
         ),
         along=(
+            "BinaryCrossEntropy.reads",
             "BinaryCrossEntropy.fused",
             "BinaryCrossEntropy.clip_probability",
             "BinaryCrossEntropy.log_floor",
@@ -93,12 +109,15 @@ CAUSES = (
     ),
     _L(
         id="crossentropy-clipping",
-        meaning="Keras clips softmax probabilities at 1e-7",
+        meaning="Keras clips softmax probabilities at 1e-7, or a number is added inside the logarithm",
         edits=(
             *("CrossEntropy.clip", "CrossEntropy.renormalize", "CrossEntropy.log_epsilon"),
             *("CategoricalCrossEntropy.clip_probability", "CategoricalCrossEntropy.renormalize"),
         ),
-        along=("CrossEntropy.renormalize", "CategoricalCrossEntropy.renormalize", "CategoricalCrossEntropy.fused"),
+        along=(
+            *("CrossEntropy.reads", "CrossEntropy.renormalize"),
+            *("CategoricalCrossEntropy.renormalize", "CategoricalCrossEntropy.fused"),
+        ),
         source="Keras 3.15 backend/tensorflow/nn.py categorical_crossentropy",
     ),
     _L(
@@ -185,6 +204,12 @@ CAUSES = (
         meaning="some parameters have a learning rate of their own on one side only, or another one",
         edits=("Rule.multiples",),
         source="torch 2.13 torch/optim/optimizer.py param_groups; Keras 3.15 has one rate",
+    ),
+    _U(
+        id="maximize",
+        meaning="an optimizer that goes uphill: it takes the gradients with the other sign",
+        edits=("Rule.maximize",),
+        source="torch 2.13 torch/optim: every optimizer's maximize=True, -grads[i]; Keras 3.15 has none",
     ),
     _U(
         id="optimizer-default-lr",
@@ -306,7 +331,7 @@ CAUSES = (
     _U(
         id="grad-clip-value",
         meaning="clipping by value, by norm, or none",
-        edits=("+Clipping", "Clipping.by", "Clipping.limit", "Clipping.order"),
+        edits=("+Clipping", "Clipping.by", "Clipping.limit", "Clipping.order", "update:rates"),
     ),
     _U(
         id="lr-schedule-granularity",

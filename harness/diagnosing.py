@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from harness.answering import GENERIC, Place, are_proven, best_answer, findings_of, in_words, questions_about
 from harness.blocks import Block
 from harness.causes import TABLE, named
@@ -16,6 +18,8 @@ from harness.editing import Edit
 from harness.elsewhere import Moment
 from harness.feeding import Feed
 from harness.finding import Finding
+from harness.following import shown
+from harness.judging import K
 from harness.orders import reordered
 from harness.owning import Own
 from harness.points import Point, behind, is_certain, points_of, refed
@@ -58,8 +62,10 @@ def findings(
             points, proof = points_of(moment, own, left), None
             continue
         if time.process_time() > end:
-            said = [] if _follows(moment, found, i) else [_unknown(moment, i, f"search stopped after {SEARCH:.0f} s")]
-            return [*_without_echoes(found), *said]
+            said = (
+                [] if _follows(points[0], found, i) else [_unknown(moment, i, f"search stopped after {SEARCH:.0f} s")]
+            )
+            return [*found, *said]
         if _holds_others(moment, i) and (right := remedy(moment, own, i)):
             proof = right
             continue
@@ -71,14 +77,15 @@ def findings(
             answers = block
         if not answers and moment.plan.compared[i].kind == "activation" and (proof := remedy(moment, own, i)):
             continue
-        if not answers and not _follows(moment, found, i):
+        if not answers and not _follows(points[0], found, i):
             answers = _probed(points, found, i)
         if _on_doubtful(moment, found):
-            answers = [replace(a, status="likely") if a.id in STRUCTURAL else a for a in answers]
+            no_pair = _may_be_no_pair(moment, i)
+            answers = [replace(a, status="likely") if no_pair or a.id in STRUCTURAL else a for a in answers]
         found += [a for a in answers if (a.id, a.edit) not in {(f.id, f.edit) for f in found}]
         left = [k for k in left if k not in _settled(moment, i) | _behind(moment, within)]
         proof = None
-    return _without_echoes(found)
+    return found
 
 
 def with_random_layer(causes: Sequence[Finding], said: str) -> list[Finding]:
@@ -100,10 +107,16 @@ def _holds_others(moment: Moment, i: int) -> bool:
 
 def _on_doubtful(moment: Moment, found: Sequence[Finding]) -> bool:
     """A forward difference before is not proven, and its two sides need be no pair: what was fed from it proves no
-    block to be absent."""
+    block to be absent, and nothing of two blocks that need be no pair either."""
     doubtful = {f.where.partition(":")[2] for f in found if f.status != "proven" and f.where.startswith("forward:")}
     pairs = [pair for pair in moment.plan.alignment if pair.reference.removesuffix("/linear") in doubtful]
     return not all(is_certain(moment, pair, transferred=True) for pair in pairs)
+
+
+def _may_be_no_pair(moment: Moment, i: int) -> bool:
+    """What stands at the same place on both sides, for no other reason than that."""
+    pair = moment.plan.compared[i].aligned
+    return pair is not None and not is_certain(moment, pair)
 
 
 def _behind(moment: Moment, within: Sequence[str]) -> set[int]:
@@ -129,7 +142,7 @@ def of_another_form(difference: Divergence) -> Finding:
     )
 
 
-def _without_echoes(found: Sequence[Finding]) -> list[Finding]:
+def without_echoes(found: Sequence[Finding]) -> list[Finding]:
     """Without what is only likely of a cause that is proven too: the same difference, met again on its way."""
     proven = {id for finding in found if finding.status == "proven" for id in (finding.id, *finding.same)}
     return [f for f in found if f.status != "likely" or f.id not in proven or f.where.startswith("forward:")]
@@ -162,10 +175,15 @@ def _fed_otherwise(moment: Moment, own: Own, then: Own, i: int, text: str) -> Fi
     )
 
 
-def _follows(moment: Moment, found: Sequence[Finding], i: int) -> bool:
+def _follows(point: Point, found: Sequence[Finding], i: int) -> bool:
     """Where a block computes something else, or the loss does so for a reason that is not proven, what flows back is
-    something else too."""
-    return moment.plan.compared[i].kind.endswith("gradient") and any(
+    something else too; and what agrees once it is fed the other side's gradients follows from its own."""
+    moment, quantity = point.moment, point.moment.plan.compared[i]
+    if quantity.kind == "update":
+        one, other = shown(quantity, moment.reference, point.alone)
+        agree = np.abs(one - other).max(initial=0.0) <= K * point.own.measures.budget[0, i]
+        return bool(agree) and any(f.where.startswith("gradient:") for f in found)
+    return quantity.kind.endswith("gradient") and any(
         f.where.startswith("forward:") or (f.where == "loss" and f.status != "proven") for f in found
     )
 
@@ -178,8 +196,10 @@ def _settled(moment: Moment, i: int) -> set[int]:
             return {k for k, quantity in enumerate(compared) if quantity.kind == "update"}
         case "loss":
             outputs = moment.reference.records["float64"].outputs
-            return {i} | {
-                k for k, q in enumerate(compared) if q.kind == "activation_gradient" and q.reference in outputs
+            return {i} | {  # an entropy takes the logits that lie before its output
+                k
+                for k, q in enumerate(compared)
+                if q.kind == "activation_gradient" and q.reference.removesuffix("/linear") in outputs
             }
     return {i}
 
@@ -194,9 +214,10 @@ def _of_block(point: Point, block: Block) -> list[Finding]:
         question = blocks.unpaired(point.moment, point.alone, calls, (block.reference, block.candidate))
         answer = solved(question) if question else None
         if answer:
-            return list(findings_of(moment, places, answer))
+            return list(findings_of(moment, places, answer, blocks.near(calls, (block.reference, block.candidate))))
     parts = blocks.only_there(calls, block)
-    causes = named([Edit(position=0, field="", before=parts[0], after=None)], parts) if parts else ()
+    near = blocks.near(calls, (block.reference, block.candidate))
+    causes = named([Edit(position=0, field="", before=parts[0], after=None)], parts, near) if parts else ()
     return [
         Finding(
             id=causes[0].id if causes else "layer-missing" if block.alone is not None else GENERIC,

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import operator
 import time
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
 from scipy.optimize import brentq
 
 from harness.case import NATIVE
-from harness.fitting import fitted
+from harness.fitting import DIGITS, fitted
 
 Part = Any
 """A frozen dataclass that the reference computes: an op, a loss, an optimizer, a clipping; None: nothing there."""
@@ -40,6 +42,9 @@ USUAL = (
     *(0.7, 0.75, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 100.0, 1e3),
 )
 """Values at which a number is tried, and between which it is looked for."""
+
+BOUNDS = {Ge: operator.ge, Gt: operator.gt, Le: operator.le, Lt: operator.lt}
+"""How a number keeps to what its field's annotation says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +163,7 @@ def _beside(puzzle: Puzzle, parts: Parts, choice: Edit) -> Iterator[tuple[Edit, 
     chosen = edited(parts, (choice,))
     within = [edit for edit in _numbers(chosen) if not choice.field and edit.position == choice.position]
     for edit in within:
-        if (number := _number(puzzle, chosen, edit)) is not None:
+        if (number := _number(puzzle, chosen, edit)) is not None and _is_short(number):
             whole = edited(chosen, (dataclasses.replace(edit, after=number),))[choice.position]
             yield (dataclasses.replace(choice, after=whole),)
     for edit in _acting(puzzle, chosen):
@@ -181,7 +186,8 @@ def _fit(puzzle: Puzzle, parts: Parts, numbers: Sequence[Edit]) -> tuple[Edit, .
             raise ValueError(error) from error
 
     found = fitted(compute, puzzle.wanted, [edit.before for edit in numbers])
-    return next((edits for v in found if apart(puzzle, edited(parts, edits := changed(v))) <= 1), ())
+    allowed = (v for v in found if all(map(partial(_may_be, parts), numbers, v)))
+    return next((edits for v in allowed if apart(puzzle, edited(parts, edits := changed(v))) <= 1), ())
 
 
 def _acting(puzzle: Puzzle, parts: Parts) -> list[Edit]:
@@ -232,7 +238,7 @@ def _choices(parts: Parts) -> Iterator[Edit]:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def _others(hint: Any, value: Any) -> list[Any]:
@@ -259,14 +265,30 @@ def _numbers(parts: Parts) -> Iterator[Edit]:
                 yield Edit(position=i, field=field.name, before=value, after=value)
 
 
+def solved_for(puzzle: Puzzle, parts: Parts, position: int, field: str) -> Parts:
+    """The parts with a number of theirs as it would have to be, one of few digits; () where there is none."""
+    before = getattr(parts[position], field)
+    edit = Edit(position=position, field=field, before=before, after=before)
+    number = _number(puzzle, parts, edit)
+    return () if number is None or not _is_short(number) else edited(parts, (dataclasses.replace(edit, after=number),))
+
+
+def _is_short(number: float) -> bool:
+    """What people type has few digits; what only happens to fit has all."""
+    return float(f"{number:.{DIGITS}g}") == number
+
+
 def _number(puzzle: Puzzle, parts: Parts, edit: Edit) -> float | None:
     """The value of a field at which the parts fit, as the shortest decimal that does."""
 
     def with_value(value: float) -> Parts:
         return edited(parts, (dataclasses.replace(edit, after=value),))
 
+    def fits(value: float) -> bool:
+        return _may_be(parts, edit, value) and apart(puzzle, with_value(value)) <= 1
+
     for value in USUAL:
-        if value != edit.before and apart(puzzle, with_value(value)) <= 1:
+        if value != edit.before and fits(value):
             return value
     at = _most_apart(puzzle, parts)
     if at is None:
@@ -282,10 +304,16 @@ def _number(puzzle: Puzzle, parts: Parts, edit: Edit) -> float | None:
     for (low, at_low), (high, at_high) in itertools.pairwise(zip(grid, misses, strict=True)):
         if at_low * at_high < 0:
             root = _root(miss, low, high)
-            short = next((v for v in _shorter(root) if apart(puzzle, with_value(v)) <= 1), None)
+            short = next(filter(fits, _shorter(root)), None)
             if short is not None:
                 return short
     return None
+
+
+def _may_be(parts: Parts, edit: Edit, value: float) -> bool:
+    """Whether a field may have this value: no rate is below 0."""
+    bounds = getattr(_hints(type(parts[edit.position]))[edit.field], "__metadata__", ())
+    return all(BOUNDS[type(bound)](value, *dataclasses.astuple(bound)) for bound in bounds if type(bound) in BOUNDS)
 
 
 def _root(miss: Callable[[float], float], low: float, high: float) -> float:

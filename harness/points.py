@@ -85,6 +85,8 @@ def without(moment: Moment, own: Own, new: Sequence[int], i: int) -> tuple[Momen
     kept = [k for k, quantity in enumerate(plan.compared) if quantity.aligned is not pair]
     alignment = tuple(a for a in plan.alignment if a is not pair)
     there = replace(moment, plan=replace(plan, alignment=alignment, compared=tuple(plan.compared[k] for k in kept)))
+    if not kept:
+        return there, own, []
     measures = measures_of(there.plan, moment.reference, fed_alike(there))
     measures.spread[...] = np.fmax(measures.spread, own.measures.spread[:, kept])
     before = {plan.compared[k].name for k in new}

@@ -20,7 +20,7 @@ from harness.mapping import forced_by, mapped
 from harness.owning import Own
 from harness.points import Point
 from harness.probing_losses import of_an_activation, scaled_terms
-from harness.questions.scopes import is_frozen
+from harness.questions.scopes import is_frozen, made_updates
 from harness.recipe import Batch
 from harness.views import see_gradient, see_value
 
@@ -93,6 +93,10 @@ def _of_gradient(points: Sequence[Point], i: int) -> Iterator[Probe]:
     moment = points[0].moment
     pairs = [shown(point.moment.plan.compared[i], point.moment.reference, point.alone) for point in points]
     enough = [K * point.own.measures.budget[0, i] for point in points]
+    if all(_gap(*pair) <= limit for pair, limit in zip(pairs, enough, strict=True)):
+        # what a hook makes of a gradient is gone where another is put in its place: the step as it was shows it
+        points, enough = points[:1], enough[:1]
+        pairs = [shown(moment.plan.compared[i], moment.reference, moment.candidate)]
     names = [side.name for side in moment.sides]
     if (piled := _piled(moment)) and moment.plan.compared[i].kind == "gradient":
         yield piled
@@ -179,7 +183,16 @@ def _piled(moment: Moment) -> Probe | None:
 
 
 def _of_update(points: Sequence[Point], i: int) -> Probe | None:
-    return _added(points, i) or _at_other_rates(points) or _in_repeated_rows(points[0])
+    return _not_yet(points[0]) or _added(points, i) or _at_other_rates(points) or _in_repeated_rows(points[0])
+
+
+def _not_yet(point: Point) -> Probe | None:
+    """One side alone makes an update at this step."""
+    made, names = made_updates(point.moment, point.alone), [side.name for side in point.moment.sides]
+    if made[0] == made[1]:
+        return None
+    text = f"{names[made.index(True)]} makes an update at this step, {names[made.index(False)]} makes none"
+    return Probe(signature="update:none", text=text, proven=False)
 
 
 def _added(points: Sequence[Point], i: int) -> Probe | None:

@@ -65,12 +65,12 @@ def _signature(factor: float, shape: Sequence[int]) -> str:
     weigh otherwise."""
     large = max(abs(factor), 1 / abs(factor)) if factor else math.inf
     if not math.isclose(large, round(min(large, 1e15)), rel_tol=EXACT):
-        return "loss:other"
+        return "loss:weights"
     axes = itertools.chain.from_iterable(itertools.combinations(shape, n + 1) for n in range(len(shape)))
     counted = any(math.prod(some) % round(large) == 0 for some in axes)
     if round(large) == 2:
         return "loss:half-or-summed" if counted else "loss:half"
-    return "loss:summed" if counted else "loss:other"
+    return "loss:summed" if counted else "loss:weights"
 
 
 def of_an_activation(points: Sequence[Point], i: int) -> tuple[str, str] | None:

@@ -247,15 +247,17 @@ class Accumulation:
 class Rule:
     """From gradients to updates: accumulated, clipped, then the optimizer at the schedule's rate.
 
-    clipping: None for none. schedule_every: what the schedule's position counts: updates, backward passes (Keras's own,
-    where gradients accumulate) or epochs. first_position: the position before any of them. decayed: the parameters that
-    weight_decay acts on. trained: those that move. multiples: the parameters whose rate is a multiple of the
+    clipping: None for none. maximize: the optimizer takes every gradient with the other sign, before its decay (torch's
+    option of all optimizers). schedule_every: what the schedule's position counts: updates, backward passes (Keras's
+    own, where gradients accumulate) or epochs. first_position: the position before any of them. decayed: the parameters
+    that weight_decay acts on. trained: those that move. multiples: the parameters whose rate is a multiple of the
     schedule's, and which.
     """
 
     optimizer: Optimizer
     accumulation: Accumulation
     clipping: Clipping | None
+    maximize: bool
     schedule: Schedule
     schedule_every: Literal["update", "pass", "epoch"]
     first_position: int

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from harness.cause import Near
 from harness.editing import (
     Alternatives,
     Edit,
@@ -33,7 +34,8 @@ class Question:
     the float32 runs, where that is to be told. compute: what the reference makes of parts. enough: for each array the
     largest difference that rounding explains. alternatives: by position, parts that may stand there where a side is not
     known. searching: whether edits of the one side that is known are searched for. of: what the question is about, the
-    same at every point. free: positions whose parts are no matter of meaning (what passes through float32).
+    same at every point. free: positions whose parts are no matter of meaning (what passes through float32). near: what
+    makes what the parts read, and what reads what they compute.
     """
 
     parts: tuple[Parts, Parts]
@@ -45,6 +47,7 @@ class Question:
     values32: tuple[Values, Values] = ((), ())
     of: tuple[tuple[str, ...], ...] = ()
     free: frozenset[int] = frozenset()
+    near: Near = ((), ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

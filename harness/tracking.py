@@ -14,7 +14,7 @@ from harness.case import HarnessError
 from harness.comparing import Measures
 from harness.comparison import Comparison, Divergence
 from harness.cost import Cost
-from harness.diagnosing import SEARCH, findings, of_another_form, with_random_layer
+from harness.diagnosing import SEARCH, findings, of_another_form, with_random_layer, without_echoes
 from harness.diverging import divergence, explained, worse
 from harness.elsewhere import Moment
 from harness.finding import Finding
@@ -279,7 +279,8 @@ class Tracking:
             self.searched += time.process_time() - began
             if self.random:
                 causes = with_random_layer(causes, self.random)
-            self.causes += [cause for cause in causes if (cause.id, cause.edit) not in said]
+            new_causes = [cause for cause in causes if (cause.id, cause.edit) not in said]
+            self.causes = without_echoes([*self.causes, *new_causes])
             self.own += differences
         elif not self.own:  # else it follows from a difference found before
             judgement.mark((0, np.flatnonzero(alarms)), ROUNDING, _harmless(plan, own, alarms, measures))

@@ -69,6 +69,7 @@ def updated_all(
     share = 1 / rule.accumulation.every if rule.accumulation.combine == "mean" else 1
     trained = {name: g * share for name, g in gradients.items() if in_scope(rule.trained, name, values[name])}
     trained = trained if rule.clipping is None else clipped_gradients(rule.clipping, trained)
+    trained = {name: -g for name, g in trained.items()} if rule.maximize else trained
     after, moved = dict(values), {slot: dict(owned) for slot, owned in slots.items()}
     multiples = dict(rule.multiples)
     for name, g in trained.items():

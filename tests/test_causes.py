@@ -231,6 +231,17 @@ def with_(part: Any, **changes: Any) -> Any:
         ((SQUARES, TARGETS, REST), (SQUARES, TARGETS, with_(REST, factor=0.25)), [("loss-reduction", 1)]),
         ((SOFTMAX, CLASSES), (None, CLASSES), [("double-softmax", 1)]),
         ((SOFTMAX, SQUARES), (None, SQUARES), [("activation-different", 1)]),
+        (
+            (CLASSES, TARGETS, REST),
+            (with_(CLASSES, reads="activated_logits", log_epsilon=1e-8), TARGETS, REST),
+            [("crossentropy-clipping", 2)],
+        ),
+        (
+            (CLASSES, TARGETS, REST),
+            (with_(CLASSES, reads="probabilities", log_epsilon=1e-8), TARGETS, REST),
+            [("from-logits", 2)],
+        ),
+        ((SQUARES, TARGETS, REST), (SQUARES, TARGETS, with_(REST, factor=0.8)), [("loss-weights", 1)]),
         ((SGD,), (with_(SGD, nesterov=True),), [("nesterov-form", 1)]),
         ((SGD,), (with_(SGD, learning_rate=0.06),), [("learning-rate", 1)]),
         ((SGD,), (with_(SGD, learning_rate=0.01),), [("learning-rate", 1)]),

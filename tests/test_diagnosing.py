@@ -224,6 +224,28 @@ def test_zeros_where_values_belong_are_weights_that_were_not_transferred() -> No
     assert [(cause.id, cause.status) for cause in result.causes] == [("weights-not-transferred", "proven")]
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_two_layers_that_are_all_there_is_to_compare(steps: int) -> None:
+    def summed(mode: str) -> nn.Module:
+        _ = torch.manual_seed(0)
+        return nn.EmbeddingBag(9, 4, mode=mode)
+
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            _ = torch.manual_seed(0)
+            self.e = nn.Embedding(9, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.e(x).sum(1)
+
+    words = RNG.integers(0, 9, (8, 5))
+    result = harness.compare(summed("mean"), Summed(), words, steps=steps)
+    assert result.verdict == "different"
+    assert all(cause.status != "proven" for cause in result.causes)
+    assert harness.compare(summed("sum"), Summed(), words, steps=steps).verdict in ("identical", "rounding")
+
+
 def test_a_search_whose_time_is_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.tracking.SEARCH", -1.0)
     (cause,) = port(nn.LayerNorm(8), keras.layers.LayerNormalization(epsilon=1e-3)).causes

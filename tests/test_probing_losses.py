@@ -51,7 +51,7 @@ def weighed(mean: float = 1.0, spread: float = 1.0) -> Loss:
     [
         ({"mean": 1 / 24}, {"loss-reduction"}),
         ({"mean": 0.5}, {"loss-half-factor", "loss-reduction"}),
-        ({"spread": 0.3}, {"loss-different"}),
+        ({"spread": 0.3}, {"loss-weights"}),
         ({"mean": 0.125, "spread": 0.125}, {"loss-reduction"}),
     ],
 )

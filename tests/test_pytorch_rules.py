@@ -140,6 +140,24 @@ def test_a_recipe_as_read_updates_as_torchs(name: str, kind: str) -> None:
             assert np.abs(values[parameter] - tensor.detach().numpy()).max() < 1e-13
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_that_goes_uphill_updates_as_torchs(name: str) -> None:
+    held = tensors()
+    optimizer = OPTIMIZERS[name](held.values())
+    optimizer.param_groups[0]["maximize"] = True
+    assert read_optimizer(optimizer) is None  # it alone does not say so
+    rule = read_rule(Recipe(model=None, optimizer=optimizer), {tensor: name for name, tensor in held.items()})
+    assert rule is not None
+    assert rule.maximize
+    values, slots = START, first_slots(rule.optimizer)
+    leaked = ("momentum_product",) if name.startswith("nadam") else ()
+    for t, gradients in enumerate(GRADIENTS, start=1):
+        own_step(held, optimizer, gradients)
+        values, slots = updated_all(rule, t, 0, values, gradients, slots, leaked)
+        for parameter, tensor in held.items():
+            assert close(values[parameter], tensor.detach().numpy()), (t, parameter)
+
+
 @pytest.mark.parametrize("name", ["none", *SCHEDULES])
 @pytest.mark.parametrize("kind", ["nesterov", "adamw"])
 def test_groups_with_rates_of_their_own_update_as_torchs(name: str, kind: str) -> None:
@@ -235,7 +253,6 @@ class OwnStep(rates.StepLR):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": lambda p: optim.SGD(p, lr=0.1, maximize=True)},
         {"optimizer": lambda p: optim.Rprop(p)},
         {"optimizer": lambda p: optim.SGD([{"params": [q], "momentum": 0.1 * i} for i, q in enumerate(p)], lr=1)},
         {"after_backward": print},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -74,6 +74,8 @@ ADAM = rules.Adam(
     decay="coupled",
 )
 
+CLASSES = terms.CrossEntropy(reads="logits", axis=1, renormalize="none", clip=None, log_epsilon=0.0)
+
 
 @pytest.mark.parametrize(
     ("part", "fields", "text"),
@@ -90,6 +92,14 @@ ADAM = rules.Adam(
             terms.Huber(delta=2.0, divided_by_delta=True, half=True),
             ["divided_by_delta"],
             "nn.SmoothL1Loss(beta=2.0)",
+        ),
+        (CLASSES, ["reads"], "nn.CrossEntropyLoss()"),
+        (replace(CLASSES, reads="log_probabilities"), ["reads"], "nn.NLLLoss()"),
+        (replace(CLASSES, reads="probabilities"), ["reads"], "F.nll_loss(torch.log(output), target)"),
+        (
+            replace(CLASSES, reads="activated_logits", clip=(1e-7, 0.9), log_epsilon=1e-8),
+            ["reads", "clip", "log_epsilon"],
+            "F.nll_loss(torch.log(F.softmax(output, 1).clamp(1e-07, 0.9) + 1e-08), target)",
         ),
         ("no op", ["epsilon"], ""),
     ],

@@ -237,6 +237,7 @@ RULE = Rule(
     optimizer=dataclasses.replace(PLAIN, weight_decay=0.5, decay="coupled"),
     accumulation=Accumulation(every=2, combine="sum", cleared=True),
     clipping=None,
+    maximize=False,
     schedule=Piecewise(boundaries=(1, 2, 3, 4, 5, 6), rates=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6), at_boundary="next"),
     schedule_every="update",
     first_position=1,
@@ -259,6 +260,7 @@ RULE = Rule(
         ({"trained": ("W",)}, 0.3 * 2, 0.0),
         ({"clipping": Clipping(by="value", limit=0.5, epsilon=0.0, order=2.0)}, 0.3 * 1.5, 0.3 * 1.5),
         ({"schedule": Constant()}, 0.1 * 2, 0.1 * 2),
+        ({"maximize": True, "decayed": ("b",)}, 0.3 * -1, 0.3 * (1 - 1)),  # the decay keeps its sign
     ],
 )
 def test_a_rule(changes: dict[str, Any], W: float, b: float) -> None:

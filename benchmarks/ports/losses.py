@@ -148,6 +148,12 @@ PORTS = [
         "loss",
     ),
     planted(
+        "losses/weight",
+        partial(regression, lambda output, target: 0.8 * F.mse_loss(output, target), "mse"),
+        "loss-weights",
+        "loss",
+    ),
+    planted(
         "losses/broadcast target",
         partial(scored, lambda output, target: ((output - target) ** 2).mean(), "mse", (REAL[:, 0], REAL)),
         "target-shape-broadcast",

@@ -244,6 +244,14 @@ PORTS = [
         "optimizer-different",
         "update:*",
     ),
+    planted("rows_training/uphill", partial(trained, partial(SGD, maximize=True), K_SGD), "maximize", "update:*"),
+    planted(
+        "rows_training/passes to an update",
+        partial(trained, SGD, partial(K_SGD, gradient_accumulation_steps=3), options={"accumulate": 2}),
+        "grad-accumulation",
+        "update:*",
+        1,
+    ),
     planted(
         "rows_training/sums accumulated",
         partial(trained, SGD, partial(K_SGD, gradient_accumulation_steps=2), options={"accumulate": 2}),

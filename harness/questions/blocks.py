@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -12,6 +12,7 @@ import numpy as np
 from harness.blocks import Block
 from harness.calls import Call
 from harness.case import PRECISIONS, Precision
+from harness.cause import Near
 from harness.comparing import EPS32, EPS64, SHRINK
 from harness.editing import UNFIT, Parts, differing
 from harness.elsewhere import Moment
@@ -74,11 +75,13 @@ def questions(moment: Moment, own: Own, alone: Taken, i: int, calls: Calls) -> I
     where a side lies on the float32 grid in its float64 run, then to within float32's rounding."""
     quantity = moment.plan.compared[i]
     shown_by: Shown = {p: shown(quantity, moment.reference, alone, p) for p in PRECISIONS}
-    yield from _questions(moment, quantity, alone, calls, shown_by, K * own.measures.budget[0, i])
+    around = near(calls, (quantity.reference, quantity.candidate))
+    for question in _questions(moment, quantity, alone, calls, shown_by, K * own.measures.budget[0, i]):
+        yield replace(question, near=around)
     if any(values.any() and (values == values.astype(np.float32)).all() for values in shown_by["float64"]):
         coarse = K * EPS32 * float(own.measures.size[0, i])
         for question in _questions(moment, quantity, alone, calls, shown_by, coarse):
-            yield replace(question, of=(*question.of, ("float32",)))
+            yield replace(question, of=(*question.of, ("float32",)), near=around)
 
 
 def _questions(
@@ -244,6 +247,30 @@ def unpaired(moment: Moment, alone: Taken, calls: Calls, names: tuple[str, str])
         enough=[enough],
         of=(one.blocks, other.blocks),
     )
+
+
+def near(calls: Calls, names: tuple[str, str]) -> Near:
+    """What makes what a block reads, and what reads its output, on either side, as far as values pass through ops
+    without parameters."""
+    makers, readers = [], []
+    for of, name in zip(calls, names, strict=True):
+        order, at = list(of.values()), list(of).index(name) if name in of else None
+        if at is not None:
+            makers += _connected(order[:at][::-1], of[name].inputs, back=True)[::-1]
+            readers += _connected(order[at + 1 :], (of[name].output,), back=False)
+    return tuple(makers), tuple(readers)
+
+
+def _connected(calls: Sequence[Call], reached: Sequence[np.ndarray], back: bool) -> list[object]:
+    """The ops of calls that some values reach, one call after the other; back: from what reads to what makes."""
+    found: list[object] = []
+    for call in calls:
+        ends, others = ((call.output,), call.inputs) if back else (call.inputs, (call.output,))
+        if call.ops and any(np.array_equal(one, other) for one in ends for other in reached):
+            found += call.ops[::-1] if back else call.ops
+            if not any(call.parameters):
+                reached = (*reached, *others)
+    return found
 
 
 def only_there(calls: Calls, block: Block) -> Parts:

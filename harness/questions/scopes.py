@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from harness.elsewhere import Moment
-from harness.following import parameters_of
+from harness.following import Taken, parameters_of, shown
 from harness.objectives import Scope
 from harness.views import Link, see_value
 from reference.objectives import in_scope
@@ -31,6 +31,13 @@ def is_frozen(moment: Moment, link: Link) -> bool:
         for parameter in side.watched["float64"].parameters
         if parameter.name in parameters_of(of)
     )
+
+
+def made_updates(moment: Moment, alone: Taken) -> tuple[bool, bool]:
+    """Whether each side made an update at this step: it says so, or a parameter has moved (in a loop by hand)."""
+    pairs = [shown(q, moment.reference, alone) for q in moment.plan.compared if q.kind == "update"]
+    one, other = (any(pair[side].any() for pair in pairs) for side in (0, 1))
+    return moment.reference.updates or one, alone.updates or other
 
 
 def values_of(moment: Moment, links: Mapping[str, Link]) -> dict[str, np.ndarray]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from harness.editing import Alternatives, Parts, Puzzle, apart
+from harness.editing import Alternatives, Parts, Puzzle, apart, solved_for
 from harness.elsewhere import Moment
 from harness.following import Taken, or_zero, parameters_of, shown
 from harness.judging import K
 from harness.owning import Own
-from harness.questions.scopes import in_common, trained_links, values_of
+from harness.questions.scopes import in_common, made_updates, trained_links, values_of
 from harness.recipe import State
 from harness.rules import SGD, Adam, Clipping, Optimizer, Rule
 from harness.schedules import Constant, Cosine, Exponential, InverseTime, Polynomial
@@ -26,7 +27,7 @@ MOST = 64
 """Sets of leaks that are tried."""
 
 CLIPPINGS = (
-    Clipping(by="global_norm", limit=1.0, epsilon=1e-6, order=2.0),
+    *(Clipping(by="global_norm", limit=1.0, epsilon=1e-6, order=order) for order in (2.0, 1.0, math.inf)),
     Clipping(by="global_norm", limit=1.0, epsilon=0.0, order=2.0),
     Clipping(by="variable_norm", limit=1.0, epsilon=0.0, order=2.0),
     Clipping(by="value", limit=1.0, epsilon=0.0, order=2.0),
@@ -52,7 +53,8 @@ class Leaks:
 
 
 def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
-    """The updates of all parameters that stand by themselves."""
+    """The updates of all parameters that stand by themselves. Where one side made none, only what both rules say of
+    when one is made can tell why: nothing is searched for."""
     links = trained_links(moment)
     chosen = {q.link.name: i for i, q in enumerate(moment.plan.compared) if q.kind == "update" and q.link}
     links = {name: link for name, link in links.items() if name in chosen}
@@ -62,9 +64,13 @@ def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
     gradients = _gradients(moment, links)
     feed = moment.sides[0].feed
     epoch = feed.batch(moment.step, "float64").epoch
+    made = made_updates(moment, alone)
+    due = _due(moment, made)
 
     def compute(parts: Parts) -> list[np.ndarray]:
         rule, leaks = rule_of(parts[:-1]), parts[-1].names
+        if not due.get(rule.accumulation.every, True):
+            return [np.zeros_like(state.values[name]) for name in links]
         before = feed.batch(max(state.count * rule.accumulation.every - 1, 0), "float64").epoch
         slots = _slots(rule, state, rate_of(rule, max(state.count, 1), before))
         after, _ = updated_all(rule, state.count + 1, epoch, state.values, gradients, slots, leaks)
@@ -86,7 +92,15 @@ def question(moment: Moment, own: Own, alone: Taken) -> Question | None:
         free=frozenset({5}),
         values32=([one for one, _ in rounded], [other for _, other in rounded]),
         alternatives=_alternatives(readings, values, tuple(links)),
+        searching=made[0] == made[1],
     )
+
+
+def _due(moment: Moment, made: tuple[bool, bool]) -> dict[int, bool]:
+    """Whether a side that gathers so many passes made its update at this step, as it was seen."""
+    rules = [side.watched["float64"].rule() for side in moment.sides]
+    known = [(rule.accumulation.every, of) for rule, of in zip(rules, made, strict=True) if rule is not None]
+    return {every: of for every, of in known if every > 1}
 
 
 def _alternatives(
@@ -126,7 +140,17 @@ def _leaking(puzzle: Puzzle, parts: Parts) -> Parts:
     possible = possible_leaks(parts[0])
     some = (names for count in range(len(possible) + 1) for names in itertools.combinations(possible, count))
     readings = [(*parts, Leaks(names=names)) for names in itertools.islice(some, MOST)]
-    return next((reading for reading in readings if apart(puzzle, reading) <= 1), readings[0])
+    return next((reading for reading in readings if apart(puzzle, reading) <= 1), _clipping(puzzle, readings[0]))
+
+
+def _clipping(puzzle: Puzzle, parts: Parts) -> Parts:
+    """The parts with the clipping that a user's own code does between gradients and updates, if it is so reproduced: by
+    a limit that people type; without, if not."""
+    if not parts[0] or parts[1] is not None:
+        return parts
+    clipped = ((*parts[:1], clipping, *parts[2:]) for clipping in CLIPPINGS)
+    found = (solved_for(puzzle, of, position=1, field="limit") for of in clipped)
+    return next((of for of in found if of), parts)
 
 
 def rule_of(parts: Parts) -> Rule:

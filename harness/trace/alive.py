@@ -18,7 +18,7 @@ from frameworks.protocol import Watched
 from harness.activations import Aligned, align_activations
 from harness.calls import Call
 from harness.case import PRECISIONS, Precision
-from harness.diagnosing import SEARCH, findings
+from harness.diagnosing import SEARCH, findings, without_echoes
 from harness.elsewhere import Moment, fed_alike
 from harness.feeding import feeds
 from harness.finding import Finding
@@ -90,7 +90,8 @@ def _causes(trace: Trace, candidate: Follower, step: int, name: str) -> list[Fin
     alone = Own(measures=measures, different=differ, because=np.full(len(loud), "", dtype=object))
     try:
         with np.errstate(all="ignore"):  # what was not recorded is NaN
-            found = findings(moment, alone, np.flatnonzero(differ).tolist(), None, time.monotonic() + SEARCH)
+            differing, end = np.flatnonzero(differ).tolist(), time.process_time() + SEARCH
+            found = without_echoes(findings(moment, alone, differing, None, end))
     finally:
         candidate.load(own)
     return [replace(c, status="likely") if not later and c.status == "proven" else c for c in found]
