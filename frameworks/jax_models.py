@@ -196,8 +196,8 @@ class JaxModel:
         activations: Arrays,
         cotangents: Arrays,
     ) -> tuple[Any, ...]:
-        """What a step shows: activations, the names of outputs (as keys, so that jit hands them on), loss, cotangents
-        and gradients; the objective is the loss, or the outputs times the cotangents to pull back."""
+        """What a step shows: activations, outputs by name and path (as keys: jit hands them on), loss, cotangents and
+        gradients; the objective is the loss, or the outputs times the cotangents to pull back."""
         names = list(self.tree.arrays)
         program = self._program(values, inputs)
         shapes = {name: value.shape for value, name in program.names.items() if is_float(value.dtype)}
@@ -235,7 +235,7 @@ class JaxModel:
         (gradients, arriving), (shown, loss) = differentiate(trained, probes)
         return (
             shown,
-            tuple({name: None} for name in outputs),
+            tuple({name: {path: None}} for name, path in zip(outputs, _paths(program.tree), strict=True)),
             loss,
             {name: g for name, g in arriving.items() if name in reached},
             gradients,
@@ -286,17 +286,24 @@ class JaxModel:
         self, shown: Arrays, outputs: Any, loss: Any, cotangents: Arrays, gradients: Arrays, after: Any
     ) -> Record:
         differentiated = bool(cotangents) or loss is not None
-        arrays, returned = _numpy(shown), [name for output in outputs for name in output]
+        arrays, returned = _numpy(shown), [(name, *of) for output in outputs for name, of in output.items()]
         floats = {name: values for name, values in arrays.items() if values.dtype.kind == "f"}
         return Record(
             activations=floats,
-            outputs=tuple(name for name in returned if name in floats),
-            integers=tuple(arrays[name] for name in returned if arrays[name].dtype.kind in "biu"),
+            outputs=tuple(name for name, _ in returned if name in floats),
+            keys=tuple(path for name, path in returned if name in floats),
+            integers=tuple(arrays[name] for name, _ in returned if arrays[name].dtype.kind in "biu"),
             loss=None if loss is None else plain(loss),
             cotangents={name: plain(cotangents[name]) for name in shown if name in cotangents},
             gradients={name: plain(gradients[name]) for name in self.trained} if differentiated else {},
             after=after,
         )
+
+
+def _paths(tree: Any) -> list[str]:
+    """What leads to each leaf: keys, names of attributes, positions."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.tree_util.tree_unflatten(tree, range(tree.num_leaves)))
+    return ["".join(f"/{jax.tree_util.keystr((key,), simple=True)}" for key in path) for path, _ in leaves]
 
 
 # --- what was handed over ---------------------------------------------------------------------------------------

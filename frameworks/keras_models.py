@@ -291,7 +291,7 @@ class WatchedKeras:
             found = tape.gradient(heads, [*read, *variables], output_gradients=flowing)
         return {
             "names": list(recorder.shown),
-            "outputs": list(recorder.outputs),
+            "outputs": recorder.returned,
             "integers": recorder.integers,
             "shapes": {name: (tuple(own.shape), own.dtype) for name, own in recorder.shown.items()},
             "activations": list(recorder.shown.values()),
@@ -437,7 +437,7 @@ class WatchedKeras:
             loss = body(arranged, y[0] if len(y) == 1 else y or None, *extra)
         shown = {
             "names": list(recorder.shown),
-            "outputs": list(recorder.outputs),
+            "outputs": recorder.returned,
             "integers": recorder.integers,
             "activations": list(recorder.shown.values()),
             "cotangents": [incoming.get(name) for name in recorder.shown],
@@ -549,7 +549,8 @@ def _record(shown: Mapping[str, Any], gradients: Mapping[str, np.ndarray | None]
     found = zip(shown["names"], shown["cotangents"], strict=True)
     return Record(
         activations=dict(zip(shown["names"], map(seen, shown["activations"]), strict=True)),
-        outputs=tuple(shown["outputs"]),
+        outputs=tuple(name for name, _ in shown["outputs"]),
+        keys=tuple(path for _, path in shown["outputs"]),
         integers=tuple(map(seen, shown["integers"])),
         loss=None if shown["loss"] is None else seen(shown["loss"]),
         cotangents={name: seen(value) for name, value in found if value is not None},

@@ -141,6 +141,7 @@ class Recorder:
         self.shown: dict[str, Tensor] = {}
         self.read: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
+        self.returned: list[tuple[str, str]] = []
         self.integers: list[Tensor] = []
         self.failed = ""
         self._names, self._model, self._force, self._observe = names, model, force, observe
@@ -210,14 +211,20 @@ class Recorder:
         if isinstance(predicted, Mapping):
             kind: Any = type(predicted)
             shown = kind({key: self._all(value, "output") for key, value in predicted.items()})
-            flat = [tensor for value in shown.values() for tensor in keras.tree.flatten(value)]
+            flat, paths = [], list[str]()
+            for key, value in shown.items():
+                parts = keras.tree.flatten(value)
+                flat += parts
+                paths += [f"/{key}"] if parts == [value] else [f"/{key}/{i}" for i in range(len(parts))]
         else:
             shown = self._all(predicted, "output")
             flat = keras.tree.flatten(shown)
-        known = [self._known[id(tensor)][1] for tensor in flat if id(tensor) in self._known]
+            paths = [f"/{i}" for i in range(len(flat))]
+        known = [(self._known.get(id(tensor), (None, ""))[1], path) for tensor, path in zip(flat, paths, strict=True)]
         if not self.outputs:
             self.integers = [tensor for tensor in flat if tensor.dtype.is_integer or tensor.dtype.is_bool]
-            self.outputs = {name: self.read[name] for name in known if name}
+            self.returned = [(name, path) for name, path in known if name]
+            self.outputs = {name: self.read[name] for name, _ in self.returned}
         return shown
 
     def _called(self, layer: Any, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:

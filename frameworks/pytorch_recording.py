@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from frameworks.pytorch_tensors import array, integers_in, key, like, mapped, shown, tensors_in
+from frameworks.structures import leaves
 from harness.recipe import Forced, Record, State
 
 _BACKWARD = (Tensor.backward, torch.autograd.backward)
@@ -84,6 +85,7 @@ class Recording(TorchFunctionMode):
         self.after_backward: Callable[[], None] = lambda: None
         self._outputs: list[Entry] = []
         self._integers: list[np.ndarray] = []
+        self._keys: list[str] = []
         self._returned: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self._entries: list[Entry] = []
@@ -129,7 +131,7 @@ class Recording(TorchFunctionMode):
     def whole(self, output: Any) -> Any:
         """Record the outputs of a model that runs whole; returns them, those forced in their place."""
         name = type(self.model).__name__
-        self._integers += integers_in(output)
+        self._note_structure(output)
         return self._results(output, partial(self._output, Frame(name, self.model, True), name, True))
 
     @contextmanager
@@ -158,6 +160,7 @@ class Recording(TorchFunctionMode):
         return Record(
             activations={entry.name: entry.value for entry in entries},
             outputs=tuple(entry.name for entry in self._outputs),
+            keys=tuple(self._keys),
             integers=tuple(self._integers),
             loss=None if loss is None else array(loss.reshape(())),
             cotangents={entry.name: entry.cotangent for entry in entries if entry.cotangent is not None},
@@ -198,8 +201,13 @@ class Recording(TorchFunctionMode):
         calls, is_root = self._calls[frame.path], module is self.model
         base = frame.path if calls == 1 else f"{frame.path}#{calls}"
         with self._paused():
-            self._integers += integers_in(output) if is_root else []
+            if is_root:
+                self._note_structure(output)
             return self._results(output, partial(self._output, frame, base, is_root))
+
+    def _note_structure(self, output: Any) -> None:
+        self._integers += integers_in(output)
+        self._keys += [path for path, leaf in leaves(output) if isinstance(leaf, Tensor) and shown(leaf)]
 
     def _output(self, frame: Frame, base: str, is_root: bool, position: int, tensor: Tensor) -> Tensor:
         """A module's own name for its output, unless a part of it or an earlier module has named it."""

@@ -53,9 +53,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Mapping):
-        # as other frameworks order a plain dict; one of a class of its own has an order that is meant
-        order = sorted(value, key=str) if type(value) is dict else value
-        items = {key: mapped(value[key], change) for key in order}
+        items = {key: mapped(item, change) for key, item in value.items()}
         if all(items[key] is value[key] for key in items):
             return value
         changed: Any = copy.copy(value)  # a class of its own keeps its attributes

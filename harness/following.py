@@ -39,8 +39,9 @@ class Pulled:
 class Follower:
     """One side: its name, the framework's, a watched copy in each precision and what it is fed.
 
-    pulled: without a loss, the outputs whose vector-Jacobian product is taken. anew: another watched copy in float64,
-    whose constants outside the state are widened in a given way.
+    pulled: without a loss, the outputs whose vector-Jacobian product is taken. order: of the outputs, where they are
+    not taken as the model returns them. anew: another watched copy in float64, whose constants outside the state are
+    widened in a given way.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Follower:
     watched: Mapping[Precision, Watched]
     feed: Feed
     pulled: tuple[Pulled, ...] = ()
+    order: tuple[int, ...] | None = None
     anew: Callable[[Widen], Watched] | None = None
 
     def states(self) -> States:
@@ -104,10 +106,12 @@ def plan_of(
     candidate: Record,
     updates: bool,
     returned: tuple[Aligned, ...] = (),
+    unused: Collection[Link] = (),
 ) -> Plan:
     """Forward; loss; backward, each parameter's gradient behind its layer's; updates, slots, buffers.
 
-    parameters: the reference's. updates: whether either side makes one in this step.
+    parameters: the reference's. updates: whether either side makes one in this step. unused: links whose gradients
+    nobody uses.
     """
     layers = {parameter.name: parameter.layer for parameter in parameters}
     buffers = {parameter.name for parameter in parameters if parameter.buffer}
@@ -128,7 +132,7 @@ def plan_of(
     if reference.loss is not None and candidate.loss is not None:
         compared.append(Compared(kind="loss", name="loss", reference="loss", candidate="loss"))
     trained = [link for link in pairing.links if link.reference.parameter not in buffers]
-    waiting = list(trained) if reference.gradients and candidate.gradients else []
+    waiting = [link for link in trained if reference.gradients and candidate.gradients and link not in unused]
     for a in reversed(alignment):
         if a.reference in reference.cotangents and a.candidate in candidate.cotangents:
             name = f"dL/d{a.reference}"
@@ -210,9 +214,9 @@ def forward(
     watched.load(state)
     alone = watched.pull_back(batch, {}, Forced(activations=forced))
     if set(alone.activations) == set(names):
-        return alone
+        return in_order(side, alone)
     watched.load(state)
-    return watched.step(batch, Forced(activations=forced))
+    return in_order(side, watched.step(batch, Forced(activations=forced)))
 
 
 def retake(
@@ -252,12 +256,14 @@ def _of_both(records: Records) -> Records:
     both = one.activations.keys() & other.activations.keys()
     pairs = zip(one.outputs, other.outputs, strict=False)
     outputs = [next((name for name in pair if name in both), "") for pair in pairs]
+    keys = tuple(key for key, name in zip(one.keys, outputs, strict=False) if name)
     return {
         precision: replace(
             record,
             activations={name: values for name, values in record.activations.items() if name in both},
             cotangents={name: values for name, values in record.cotangents.items() if name in both},
             outputs=tuple(filter(None, outputs)),
+            keys=keys,
         )
         for precision, record in records.items()
     }
@@ -265,9 +271,28 @@ def _of_both(records: Records) -> Records:
 
 def _step(side: Follower, precision: Precision, batch: Batch, forced: Forced | None) -> Record:
     if not side.pulled:
-        return side.watched[precision].step(batch, forced)
+        return in_order(side, side.watched[precision].step(batch, forced))
     cotangents = {p.name: _cotangent(p, i, len(batch.inputs[0]), precision) for i, p in enumerate(side.pulled)}
-    return side.watched[precision].pull_back(batch, cotangents, forced)
+    return in_order(side, side.watched[precision].pull_back(batch, cotangents, forced))
+
+
+def in_order(side: Follower, record: Record) -> Record:
+    """The record with its outputs in the side's order."""
+    if side.order is None or len(side.order) != len(record.outputs):
+        return record
+    return replace(
+        record,
+        outputs=tuple(record.outputs[i] for i in side.order),
+        keys=tuple(record.keys[i] for i in side.order),
+    )
+
+
+def order_by_keys(reference: Record, candidate: Record) -> tuple[int, ...] | None:
+    """The candidate's outputs in the reference's order, where both call them the same."""
+    keys = candidate.keys
+    if reference.keys == keys or sorted(reference.keys) != sorted(keys) or len(set(keys)) < len(keys):
+        return None
+    return tuple(keys.index(key) for key in reference.keys)
 
 
 def _cotangent(pulled: Pulled, seed: int, examples: int, precision: Precision) -> np.ndarray:

@@ -19,7 +19,7 @@ from harness.narrow import float64_throughout
 from harness.pairing import Pairing, pair_parameters
 from harness.recipe import Record, State
 from harness.returned import as_returned, otherwise_shaped
-from harness.views import see_value
+from harness.views import Link, see_value
 from harness.widening import typed
 
 MOVE = 0.05
@@ -109,7 +109,8 @@ def plan_sides(sides: Sides, pairing: Pairing, reference: Taken, candidate: Take
     alike = sides[0].framework == sides[1].framework
     returned = as_returned(alignment, there, own, [*inputs, *targets], alike)
     updates = reference.updates or candidate.updates
-    return plan_of(alignment, pairing, parameters, *records, updates=updates, returned=returned)
+    unused = unused_gradients(sides, pairing, records)
+    return plan_of(alignment, pairing, parameters, *records, updates=updates, returned=returned, unused=unused)
 
 
 def plan_of_step(plan: Plan, sides: Sides, reference: Taken, candidate: Taken) -> Plan:
@@ -117,7 +118,22 @@ def plan_of_step(plan: Plan, sides: Sides, reference: Taken, candidate: Taken) -
     records = reference.records["float64"], candidate.records["float64"]
     updates = reference.updates or candidate.updates
     parameters = sides[0].watched["float64"].parameters
-    return plan_of(plan.alignment, plan.pairing, parameters, *records, updates=updates, returned=plan.returned)
+    unused = unused_gradients(sides, plan.pairing, records)
+    how: Any = {"updates": updates, "returned": plan.returned, "unused": unused}
+    return plan_of(plan.alignment, plan.pairing, parameters, *records, **how)
+
+
+def unused_gradients(sides: Sides, pairing: Pairing, records: tuple[Record, Record]) -> set[Link]:
+    """Those of parameters that neither side trains, where one side computes none: a layer may be frozen, or left out of
+    the optimizer."""
+    frozen = [{p.name for p in side.watched["float64"].parameters if not p.trainable} for side in sides]
+
+    def is_unused(link: Link) -> bool:
+        names = parameters_of(link.reference), parameters_of(link.candidate)
+        none = [all(r.gradients.get(n) is None for n in of) for r, of in zip(records, names, strict=True)]
+        return none[0] != none[1] and all(still.issuperset(of) for still, of in zip(frozen, names, strict=True))
+
+    return {link for link in pairing.links if is_unused(link)}
 
 
 def without_returned(plan: Plan) -> Plan:

@@ -125,8 +125,8 @@ class Record:
 
     activations: every block's output by name, in the order of computation: a layer's first call by the layer's path,
     later calls `path#2`, ...; a function's output `path/function` below the layer that called it (`relu` at the top).
-    outputs: the names of the model's outputs among them. integers: those of its outputs that are integers or booleans,
-    in order. loss: () or None. cotangents: dL/d(activation) by the same
+    outputs: the names of the model's outputs among them; keys: how it calls each one ("/logits", "/0"). integers: those
+    of its outputs that are integers or booleans, in order. loss: () or None. cotangents: dL/d(activation) by the same
     names (what no gradient reaches is left out). gradients: by parameter, summed over the passes since the last update,
     neither averaged nor clipped; None where the framework has none. found: the gradients that lay there before a user's
     own step began, by parameter. after: the state behind the step; None where no update was made.
@@ -134,6 +134,7 @@ class Record:
 
     activations: Mapping[str, np.ndarray]
     outputs: tuple[str, ...]
+    keys: tuple[str, ...] = ()
     integers: tuple[np.ndarray, ...] = ()
     loss: np.ndarray | None = None
     cotangents: Mapping[str, np.ndarray] = field(default_factory=dict)

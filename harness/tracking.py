@@ -24,7 +24,9 @@ from harness.following import (
     States,
     Taken,
     aside,
+    in_order,
     measures_of,
+    order_by_keys,
     parameters_of,
     pulling,
     states_after,
@@ -100,6 +102,11 @@ class Tracking:
         plan, updates = self.plan, reference.updates or candidate.updates
         if plan is None:
             _check_losses(self.sides, (reference, candidate), self.inference)
+            if order := order_by_keys(*_float64(reference, candidate)):
+                self.sides = (self.sides[0], replace(self.sides[1], order=order))
+                candidate = replace(
+                    candidate, records={p: in_order(self.sides[1], of) for p, of in candidate.records.items()}
+                )
             with aside(self.sides, states):
                 plan = plan_sides(self.sides, self.pairing, reference, candidate)
             if not self.inference and _without_loss(reference) and _without_loss(candidate):

@@ -140,3 +140,39 @@ def test_a_frozen_parameter_that_changes_nothing_is_none() -> None:
     result = harness.compare(trained(one), trained(without_bias(other)), X, Y)
     assert result.verdict in ("identical", "rounding")
     assert set(result.frame["step"]) == {0}
+
+
+def test_a_layer_may_be_frozen_or_left_out_of_the_optimizer() -> None:
+    import torch
+
+    def side(frozen: bool, factor: float = 1.0) -> Any:
+        of = model("plain")
+        for parameter in of.first.parameters():
+            parameter.requires_grad_(not frozen)
+        rule = torch.optim.SGD(of.last.parameters(), 0.1 * factor)
+        return harness.side(of, loss=torch.nn.CrossEntropyLoss(), optimizer=rule)
+
+    assert harness.compare(side(True), side(False), X, Y, steps=2).verdict in ("identical", "rounding")
+    assert harness.compare(side(True), side(False, 1.001), X, Y, steps=2).verdict == "different"
+    everything = trained(model("plain"))
+    assert harness.compare(side(True), everything, X, Y).verdict == "different"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_bias_before_a_batch_norm_that_adam_moves_by_rounding_alone(swapped: bool) -> None:
+    import torch
+    from torch import nn
+
+    def side(bias: bool) -> Any:
+        torch.manual_seed(0)
+        first = nn.Linear(6, 8, bias=False)
+        net: Any = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+        net[0].weight.data.copy_(first.weight)
+        net[0].bias.data.zero_()
+        if not bias:
+            first.weight.data.copy_(net[0].weight)
+            net[0] = first
+        return harness.side(net, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.Adam(net.parameters(), 0.01))
+
+    pair = [side(True), side(False)][:: -1 if swapped else 1]
+    assert compared(pair, X, Y, steps=3).verdict == "rounding"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, namedtuple
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -183,11 +185,60 @@ def test_a_loss_that_agrees_settles_outputs_of_other_sizes() -> None:
     assert harness.compare(one, other, X, X).verdict in ("identical", "rounding")
 
 
-def test_a_plain_dict_has_no_order() -> None:
-    one = harness.compare(Net(lambda o: {"a": o, "b": 2 * o}), Net(lambda o: {"b": 2 * o, "a": o}), X, steps=0)
-    assert one.verdict == "identical"
-    planted = harness.compare(Net(lambda o: {"a": o, "b": 2 * o}), Net(lambda o: {"b": o, "a": 2 * o}), X, steps=0)
-    assert planted.verdict == "different"
+Named = namedtuple("Named", "logits hidden")
+
+
+@dataclass
+class Fields:
+    hidden: Any
+    logits: Any
+
+
+NAMED: dict[str, Callable[[Any, Any], Any]] = {
+    "dict": lambda logits, hidden: {"logits": logits, "hidden": hidden},
+    "other order": lambda logits, hidden: {"hidden": hidden, "logits": logits},
+    "ordered": lambda logits, hidden: OrderedDict(logits=logits, hidden=hidden),
+    "named tuple": lambda logits, hidden: Named(logits, hidden),
+    "dataclass": lambda logits, hidden: Fields(hidden, logits),
+}
+
+
+@pytest.mark.parametrize("one", NAMED)
+@pytest.mark.parametrize("other", NAMED)
+def test_outputs_with_names_are_paired_by_them(one: str, other: str) -> None:
+    def net(kind: str, swapped: bool = False) -> Net:
+        return Net(lambda o: NAMED[kind](2 * o, o) if swapped else NAMED[kind](o, 2 * o))
+
+    assert harness.compare(net(one), net(other), X).verdict == "identical"
+    assert harness.compare(net(one), net(other, swapped=True), X, steps=0).verdict == "different"
+
+
+def test_names_pair_the_outputs_of_two_frameworks() -> None:
+    torch.manual_seed(0)
+    net, inputs, layer = nn.Linear(6, 4), keras.Input((6,)), keras.layers.Dense(4)
+    out, jnp = cast(Any, layer)(inputs), pytest.importorskip("jax.numpy")
+    of_keras: Any = keras.Model(inputs, {"logits": out, "hidden": 2 * out})
+    values = [net.weight.detach().numpy().T, net.bias.detach().numpy()]
+    layer.set_weights(values)
+    params = dict(zip("Wb", map(jnp.asarray, values), strict=True))
+    of_jax = harness.side(
+        lambda p, x: {"hidden": 2 * (x @ p["W"] + p["b"]), "logits": x @ p["W"] + p["b"]}, params=params
+    )
+
+    class Both(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.net, self.factor = net, factor
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return {"logits": self.net(x), "hidden": self.factor * self.net(x)}
+
+    for other in (of_keras, of_jax):
+        assert harness.compare(Both(2), other, X[:, 0], steps=0).verdict in ("identical", "rounding")
+        assert harness.compare(Both(2.000001), other, X[:, 0], steps=0).verdict == "different"
+    twice: Any = keras.Model(inputs, [out, out])
+    assert harness.compare(twice, keras.models.clone_model(twice), X[:, 0], steps=0).verdict == "different"
+    assert harness.compare(twice, twice, X[:, 0], steps=0).verdict == "identical"
 
 
 TURNED: dict[str, Callable[..., Any]] = {
