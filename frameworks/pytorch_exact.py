@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ _CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
 _WIDE = {
     **dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), torch.float64),
     **dict.fromkeys((torch.FloatTensor, torch.HalfTensor, torch.BFloat16Tensor), torch.DoubleTensor),
+    **dict.fromkeys(("torch.FloatTensor", "torch.HalfTensor", "torch.BFloat16Tensor"), "torch.DoubleTensor"),
     torch.complex64: torch.complex128,
 }
 
@@ -33,15 +34,15 @@ _WIDE = {
 class WideCasts(TorchFunctionMode):
     """Where code names a floating dtype (`x.float()`, `x.to(torch.bfloat16)`, `dtype=torch.float32`), it gets float64.
 
-    applies: asked at each call.
+    applies: asked at each call, with its arguments.
     """
 
-    def __init__(self, applies: Callable[[], bool]) -> None:
+    def __init__(self, applies: Callable[[Sequence[Any]], bool]) -> None:
         super().__init__()
         self.applies = applies
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not self.applies():
+        if not self.applies(args):
             return func(*args, **(kwargs or {}))
         if func in _CASTS:
             return args[0].double()
@@ -49,7 +50,7 @@ class WideCasts(TorchFunctionMode):
 
 
 def _widened(value: Any) -> Any:
-    return _WIDE.get(value, value) if isinstance(value, torch.dtype | type(torch.FloatTensor)) else value
+    return _WIDE.get(value, value) if isinstance(value, str | torch.dtype | type(torch.FloatTensor)) else value
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def _reached(roots: Iterable[Any]) -> tuple[list[Tensor], list[Any], list[LRSche
         [thing for thing in found if isinstance(thing, Tensor) and thing.grad_fn is None],
         [thing for thing in found if isinstance(thing, dict | list | CellType)],
         [thing for thing in found if isinstance(thing, LRScheduler)],
-        [thing for thing in found if isinstance(thing, GradScaler)],
+        [thing for thing in found if isinstance(thing, GradScaler) and thing.is_enabled()],
     )
 
 

@@ -274,7 +274,14 @@ class Watch:
     def _wide(self, recording: Recording) -> AbstractContextManager[Any]:
         if self.lending.precision != "float64" or recording.is_whole:  # a compiler would trace the mode
             return nullcontext()
-        return WideCasts(lambda: recording.in_model or not self.lending.scalers)  # a loss scale must be float32
+        plain = not self.lending.scalers
+
+        def applies(args: Sequence[Any]) -> bool:
+            """A loss scale must be float32, and is made, and cast, outside the model."""
+            own = args[0] if args else None
+            return plain or recording.in_model or (isinstance(own, Tensor) and (own.requires_grad or own.numel() > 1))
+
+        return WideCasts(applies)
 
     def _tensors(self, arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
         return tuple(

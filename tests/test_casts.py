@@ -40,7 +40,7 @@ def model(norm: str = "", end: str = "", auto: bool = False, eps: float = 1e-6) 
                 case "float":
                     return logits.float()
                 case "type":
-                    return logits.type(torch.FloatTensor)
+                    return logits.type(torch.FloatTensor).type("torch.FloatTensor")
             return logits
 
     torch.manual_seed(0)
@@ -118,3 +118,61 @@ def test_a_boolean_input_is_fed_as_it_is() -> None:
     other = copy.deepcopy(one)
     other.last.bias.data += 1e-3
     assert harness.compare(one, other, [x, padded], steps=0).verdict == "different"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_autocast_over_a_part_of_the_model_is_rounding(swapped: bool) -> None:
+    import torch
+    from torch import nn
+
+    class Half(nn.Module):
+        def __init__(self, auto: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.body = nn.Linear(6, 16)
+            self.head = nn.Sequential(*[layer for _ in range(4) for layer in (nn.Linear(16, 16), nn.Tanh())])
+            self.auto = auto
+
+        def forward(self, x: Any) -> Any:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.auto):
+                h = self.body(x)
+            return self.head(h.float())
+
+    pair = [Half(True), Half(False)][:: -1 if swapped else 1]
+    assert harness.compare(pair[0], pair[1], X).verdict == "rounding"
+
+
+@pytest.mark.parametrize("scaler", ["none", "off", "unused", "used"])
+@pytest.mark.parametrize("factor", [1.0, 1.05])
+def test_casts_outside_the_model_beside_a_loss_scale(scaler: str, factor: float) -> None:
+    """factor: of the gradients, before the update."""
+    import torch
+
+    def side(how: str, factor: float) -> Any:
+        of = model()
+        rule, loss = torch.optim.SGD(of.parameters(), 0.1), torch.nn.CrossEntropyLoss()
+        grows = None if how == "none" else torch.amp.GradScaler("cpu", enabled=how != "off")  # type: ignore[attr-defined]
+
+        def train_step(x: Any, y: Any) -> Any:
+            rule.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=how == "used"):
+                out = of(x)
+            found = loss(out.float(), y)
+            if grows is None or how == "unused":
+                found.backward()
+            else:
+                grows.scale(found).backward()
+                grows.unscale_(rule)
+            for parameter in of.parameters():
+                parameter.grad.mul_(factor)
+            if grows is None or how == "unused":
+                rule.step()
+            else:
+                grows.step(rule)
+                grows.update()
+            return found
+
+        return harness.side(of, optimizer=rule, train_step=train_step)
+
+    result = harness.compare(side("none", 1.0), side(scaler, factor), X, Y, steps=2)
+    assert (result.verdict == "different") is (factor != 1)
