@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import dtypes as keras_dtypes
 from keras.src.backend.tensorflow import numpy as keras_numpy
 from tensorflow.python.ops import gen_nn_ops, math_ops
 
@@ -31,6 +32,7 @@ def exact() -> Iterator[None]:
     patches += [(tf.random, name, _wide(getattr(tf.random, name))) for name in ("normal", "uniform")]
     patches += [(math_ops, "cast", _exact_cast(math_ops.cast)), (tf.nn, "leaky_relu", _leaky_relu)]
     patches += [(keras_numpy, "signbit", _signbit)]
+    patches += [(keras_dtypes, "_resolve_weak_type", _weak_integers(keras_dtypes._resolve_weak_type))]
     patches += [(gen_nn_ops, f"{kind}_pool3d", _pool3d(getattr(tf.nn, f"{kind}_pool2d"))) for kind in ("max", "avg")]
     before = [(module, name, getattr(module, name)) for module, name, _ in patches]
     try:
@@ -85,6 +87,18 @@ def _exact_cast(cast: Callable[..., Any]) -> Callable[..., Any]:
 
 def _holds_tensors(x: Any) -> bool:
     return any(tf.is_tensor(value) or _is_keras(value) for value in tf.nest.flatten(x))
+
+
+def _weak_integers(resolve: Callable[[str, str], str]) -> Callable[[str, str], str]:
+    """Python integers stay int32 under a floatx of 64 bits (keras 3.15: backend/common/dtypes.py), as the user has them
+    beside other int32."""
+
+    @functools.wraps(resolve)
+    def weak(dtype: str, precision: str) -> str:
+        found = resolve(dtype, precision)
+        return resolve(dtype, "32") if "int" in found else found
+
+    return weak
 
 
 def _signbit(x: Any) -> Any:

@@ -263,3 +263,26 @@ def test_one_side_with_a_loss_is_refused() -> None:
         harness.compare(Net(as_it_is), harness.side(Net(as_it_is), loss=nn.MSELoss()), X, X, steps=0).verdict
         == "identical"
     )
+
+
+def test_keras_integers_stay_what_they_are_in_the_float64_run() -> None:
+    """A Python integer is int32 under Keras' floatx of 32 bits, int64 under 64: `arange` against int32 lengths."""
+    x, lengths = RNG.standard_normal((6, 5)).astype(np.float32), np.array([5, 3, 4, 2, 1, 5], np.int32)
+
+    class Masked(keras.layers.Layer):
+        def call(self, values: Any, lengths: Any) -> Any:
+            ops: Any = keras.ops
+            return values * ops.cast(ops.arange(5)[None] < lengths[:, None], values.dtype)
+
+    class Same(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            return self.scale * values * (torch.arange(5)[None] < lengths[:, None])
+
+    inputs: Any = [keras.Input((5,)), keras.Input((), dtype="int32")]
+    model = keras.Model(inputs, cast(Any, Masked())(*inputs))
+    assert harness.compare(Same(), model, [x, lengths], steps=0).verdict in ("identical", "rounding")
+    assert harness.compare(Same(), model, ([x, lengths], [x, lengths + 1]), steps=0).verdict == "different"
