@@ -12,6 +12,7 @@ from harness.judging import K, disproportionate, is_null, proportion
 
 LOW = (ml_dtypes.bfloat16, np.float16)
 FEW = 8
+"""Distinct fractions that counts, halves and masks have at most: those lie on every grid."""
 
 RANDOM = 1e-6
 """Relative change of an activation, when its step is taken again in float64, that no order of summation makes."""
