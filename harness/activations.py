@@ -76,7 +76,7 @@ def align_activations(
     outputs = _partners(list(zip(reference.outputs, candidate.outputs, strict=False)), wanted, own)
     partner = {**layers, **{one: other for one, other in outputs.items() if one not in layers}}
     shapes = tuple(dict.fromkeys(values.shape[1:] for values in own.values() if 3 <= values.ndim <= RANK))
-    known: tuple[set[str], set[str]] = (set(), set())
+    known: tuple[set[str], dict[str, Axes]] = (set(), {})
     pairs = _by_value(wanted, own, shapes, layers, outputs, known)
     for _ in range(ROUNDS):
         paired, taken = {pair.reference for pair in pairs}, {pair.candidate for pair in pairs}
@@ -89,7 +89,7 @@ def align_activations(
                 {n: v for n, v in of.items() if not _inside(n, opaque) and _layer(n) not in within}
                 for of, within in zip((left, free), inner, strict=True)
             )
-            seen = [_moves(pair.view, own[pair.candidate].ndim) for pair in pairs if pair.by == "value"]
+            seen = [known[1][name] for name in own if name in known[1]]
             layouts_seen = Seen(axes=usual + seen, shapes=shapes, examples=len(inputs[0][0]) if inputs else None)
             found = _next_by_structure(left, free, partner, pairs, list(wanted), list(own), layouts_seen)
         if not found:
@@ -118,13 +118,14 @@ def _by_value(
     shapes: Sequence[Shape],
     layers: Mapping[str, str],
     outputs: Mapping[str, str],
-    known: tuple[set[str], set[str]],
+    known: tuple[set[str], dict[str, Axes]],
 ) -> list[Aligned]:
     """Pairs that agree: as many as possible in the same order of computation, the closest first, then the others.
 
     Two layers with parameters are no pair if each has another partner, even if the values are crossed; what has a
     partner, a layer or an output of the model, pairs with something else only if that is equal. What was equal to
-    anything once (known, which grows: names of the reference, of the candidate) pairs with nothing merely similar.
+    anything once (known, which grows: names of the reference, and of the candidate with the axes in which it was) pairs
+    with nothing merely similar.
     """
     rows, columns = list(reference), list(candidate)
     moments = [{name: _moments(values) for name, values in side.items()} for side in (reference, candidate)]
@@ -137,7 +138,7 @@ def _by_value(
                 found[i, j] = match
     sure = [ij for ij, (gap, _) in found.items() if gap <= EQUAL]
     known[0].update(rows[i] for i, _ in sure)
-    known[1].update(columns[j] for _, j in sure)
+    known[1].update((columns[j], _moves(found[i, j][1], candidate[columns[j]].ndim)) for i, j in sure)
     for i, j in set(found) - set(sure):
         if rows[i] in known[0] or columns[j] in known[1]:
             del found[i, j]
@@ -351,8 +352,8 @@ def _partners(anchors: Sequence[tuple[str, str]], reference: Activations, candid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What tells the layout of a pair that no value does: axes of the pairs that do agree, shapes of an example that
-    may have been flattened, and how many examples there are."""
+    """What tells the layout of a pair that no value does: axes of what does agree, in the order of computation, shapes
+    of an example that may have been flattened, and how many examples there are."""
 
     axes: Sequence[Axes]
     shapes: Sequence[Shape]
@@ -383,9 +384,10 @@ def _usual(reference: Shape, candidate: Shape, seen: Seen) -> View | None:
     rank = len(candidate)
     plain = [*reversed(channel_moves(rank)), tuple(range(rank))]
 
-    def likely(view: View) -> tuple[bool, int, int]:
+    def likely(view: View) -> tuple[bool, int, int, int]:
         axes = _moves(view, rank)
-        return view.result is None, seen.axes.count(axes), plain.index(axes) if axes in plain else -1
+        last = max((i for i, of in enumerate(seen.axes) if of == axes), default=-1)
+        return view.result is None, seen.axes.count(axes), last, plain.index(axes) if axes in plain else -1
 
     return max(fitting, key=likely, default=None)
 

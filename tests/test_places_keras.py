@@ -158,6 +158,29 @@ def decoder(flipped: bool) -> tuple[Any, Any]:
     return net, model
 
 
+def cube(turned: bool) -> tuple[Any, Any]:
+    """As many channels as rows and columns, so that no shape tells how images lie; turned: a kernel's axes."""
+    import keras
+    import torch
+    from torch import nn
+
+    torch.manual_seed(1)
+    net: Any = nn.Sequential(
+        *(nn.Linear(5, 64), nn.ReLU(), nn.Unflatten(1, (4, 4, 4)), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()),
+        nn.ConvTranspose2d(4, 2, 2, 2),
+    )
+    layers: Any = keras.layers
+    first, conv = layers.Dense(64, activation="relu"), layers.Conv2D(4, 3, padding="same", activation="relu")
+    wide, moved = layers.Conv2DTranspose(2, 2, strides=2), [layers.Reshape((4, 4, 4)), layers.Permute((2, 3, 1))]
+    model = keras.Sequential([keras.Input((5,)), first, *moved, conv, wide])
+    first.set_weights([weights(net[0].weight).T, weights(net[0].bias)])
+    conv.set_weights(
+        [weights(net[3].weight).transpose(*((3, 2, 0, 1) if turned else (2, 3, 1, 0))), weights(net[3].bias)]
+    )
+    wide.set_weights([weights(net[5].weight).transpose(2, 3, 1, 0), weights(net[5].bias)])
+    return net, model
+
+
 def reader(swapped: bool) -> tuple[Any, Any]:
     """A recurrence's last states of both directions, one after the other; swapped: the candidate's gates."""
     import keras
@@ -192,7 +215,11 @@ def reader(swapped: bool) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize(
     ("pair", "shape", "cause"),
-    [(decoder, (12, 5), "convtranspose-kernel-flip"), (reader, (12, 7, 6), "rnn-gate-order")],
+    [
+        (decoder, (12, 5), "convtranspose-kernel-flip"),
+        (cube, (8, 5), "conv-kernel-axes"),
+        (reader, (12, 7, 6), "rnn-gate-order"),
+    ],
 )
 def test_what_lies_behind_a_difference_is_seen_in_its_own_layout(pair: Any, shape: tuple[int, ...], cause: str) -> None:
     clean, planted = pair(False), pair(True)
