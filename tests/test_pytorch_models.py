@@ -115,8 +115,9 @@ def hand(model: nn.Module, loss: Callable[[Any], Any], *inputs: np.ndarray) -> t
     """A plain float64 training step up to the gradients, on a copy."""
     own = copy.deepcopy(model).double()
     for module in own.modules():
-        if isinstance(getattr(module, "scale", None), torch.Tensor):
-            module.scale = module.scale.new_tensor(0.1, dtype=torch.float64)
+        scale = getattr(module, "scale", None)
+        if isinstance(scale, torch.Tensor):
+            module.scale = scale.new_tensor(0.1, dtype=torch.float64)
     value = loss(own(*map(torch.tensor, inputs)))
     value.backward()
     return own, value
