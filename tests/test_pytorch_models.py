@@ -117,7 +117,7 @@ def hand(model: nn.Module, loss: Callable[[Any], Any], *inputs: np.ndarray) -> t
     for module in own.modules():
         scale = getattr(module, "scale", None)
         if isinstance(scale, torch.Tensor):
-            module.scale = scale.new_tensor(0.1, dtype=torch.float64)
+            module.scale = torch.tensor(0.1, dtype=torch.float64)
     value = loss(own(*map(torch.tensor, inputs)))
     value.backward()
     return own, value
