@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from frameworks.structures import leaves
 from harness.case import HarnessError
 from harness.recipe import Parameter
 
@@ -211,19 +212,13 @@ class Recorder:
         if isinstance(predicted, Mapping):
             kind: Any = type(predicted)
             shown = kind({key: self._all(value, "output") for key, value in predicted.items()})
-            flat, paths = [], list[str]()
-            for key, value in shown.items():
-                parts = keras.tree.flatten(value)
-                flat += parts
-                paths += [f"/{key}"] if parts == [value] else [f"/{key}/{i}" for i in range(len(parts))]
         else:
             shown = self._all(predicted, "output")
-            flat = keras.tree.flatten(shown)
-            paths = [f"/{i}" for i in range(len(flat))]
-        known = [(self._known.get(id(tensor), (None, ""))[1], path) for tensor, path in zip(flat, paths, strict=True)]
+        flat = [(path, leaf) for path, leaf in leaves(shown) if isinstance(leaf, tf.Tensor)]
         if not self.outputs:
-            self.integers = [tensor for tensor in flat if tensor.dtype.is_integer or tensor.dtype.is_bool]
-            self.returned = [(name, path) for name, path in known if name]
+            self.integers = [tensor for _, tensor in flat if tensor.dtype.is_integer or tensor.dtype.is_bool]
+            named = [(self._known.get(id(tensor), (None, ""))[1], path) for path, tensor in flat]
+            self.returned = [(name, path) for name, path in named if name]
             self.outputs = {name: self.read[name] for name, _ in self.returned}
         return shown
 

@@ -108,9 +108,8 @@ def plan_sides(sides: Sides, pairing: Pairing, reference: Taken, candidate: Take
     )
     alike = sides[0].framework == sides[1].framework
     returned = as_returned(alignment, there, own, [*inputs, *targets], alike)
-    updates = reference.updates or candidate.updates
-    unused = unused_gradients(sides, pairing, records)
-    return plan_of(alignment, pairing, parameters, *records, updates=updates, returned=returned, unused=unused)
+    aligned = Plan(alignment=alignment, pairing=pairing, compared=(), returned=returned)
+    return plan_of_step(aligned, sides, reference, candidate)
 
 
 def plan_of_step(plan: Plan, sides: Sides, reference: Taken, candidate: Taken) -> Plan:
@@ -118,9 +117,15 @@ def plan_of_step(plan: Plan, sides: Sides, reference: Taken, candidate: Taken) -
     records = reference.records["float64"], candidate.records["float64"]
     updates = reference.updates or candidate.updates
     parameters = sides[0].watched["float64"].parameters
-    unused = unused_gradients(sides, plan.pairing, records)
-    how: Any = {"updates": updates, "returned": plan.returned, "unused": unused}
-    return plan_of(plan.alignment, plan.pairing, parameters, *records, **how)
+    return plan_of(
+        plan.alignment,
+        plan.pairing,
+        parameters,
+        *records,
+        updates=updates,
+        returned=plan.returned,
+        unused=unused_gradients(sides, plan.pairing, records),
+    )
 
 
 def unused_gradients(sides: Sides, pairing: Pairing, records: tuple[Record, Record]) -> set[Link]:

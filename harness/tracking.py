@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,6 @@ from harness.following import (
     in_order,
     measures_of,
     order_by_keys,
-    parameters_of,
     pulling,
     states_after,
     take,
@@ -47,7 +46,7 @@ from harness.judging import (
 )
 from harness.mapping import mapped, slots_apart
 from harness.owning import SILENT, Own, own_errors, persisting
-from harness.pairing import Pairing
+from harness.pairing import Note, Pairing
 from harness.planning import left_out, plan_of_step, plan_sides, start_together, without_returned
 from harness.recipe import Record
 from harness.returned import Unlike, unlike_integers, unlike_outputs
@@ -138,7 +137,10 @@ class Tracking:
             self.sides[1].load(states[1])
             self.apart_by_rounding = False
         self.plan, self.updates, self.states = plan, updates, states
-        self.unseen = [*_trained_alone(self.pairing, 0, reference), *_trained_alone(self.pairing, 1, candidate)]
+        self.unseen = [
+            *_trained_alone(self.pairing.unmatched_reference, reference),
+            *_trained_alone(self.pairing.unmatched_candidate, candidate),
+        ]
 
     def _note(self, plan: Plan, reference: Taken, candidate: Taken) -> None:
         """What is said of a plan: how it was found, and what it leaves out."""
@@ -312,13 +314,11 @@ def _without_effect(row: Any) -> Divergence:
     )
 
 
-def _trained_alone(pairing: Pairing, side: int, taken: Taken) -> list[str]:
+def _trained_alone(unmatched: Sequence[Note], taken: Taken) -> list[str]:
     """What an update of this step has moved by a gradient and no other side's parameter stands for."""
-    sides = [(link.reference, link.candidate)[side] for link in pairing.links]
-    paired = {name for of in sides for name in parameters_of(of)}
     gradients = taken.records["float64"].gradients if taken.updates else {}
     return [
-        name for name, gradient in gradients.items() if name not in paired and gradient is not None and gradient.any()
+        of.parameter for of in unmatched if (gradient := gradients.get(of.parameter)) is not None and gradient.any()
     ]
 
 

@@ -72,17 +72,23 @@ def jax_net(model: Any) -> Any:
     return harness.side(apply, params=params)
 
 
+def off_in_the_second_layer(dtype: str, off: float, first: bool) -> harness.Comparison:
+    """first: on the first side. Asserts that it is found there."""
+    pair = net(dtype, off if first else 0.0), net(dtype, 0.0 if first else off)
+    result = harness.compare(trained(pair[0]), trained(pair[1]), X, Y, steps=2)
+    assert result.verdict == "different"
+    assert result.first is not None
+    assert result.first.place == "forward:2"
+    return result
+
+
 # --- float64 on both sides ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("off", [1e-12, 1e-9, 1e-7, 1e-5])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_weight_that_is_off_is_found_whatever_float32_holds_of_it(off: float, first: bool) -> None:
-    pair = net("float64", off if first else 0.0), net("float64", 0.0 if first else off)
-    result = harness.compare(trained(pair[0]), trained(pair[1]), X, Y, steps=2)
-    assert result.verdict == "different"
-    assert result.first is not None
-    assert result.first.place == "forward:2"
+    result = off_in_the_second_layer("float64", off, first)
     assert result.causes[0].id == "weights-not-transferred"
     assert any("2.weight" in note for note in result.notes)
 
@@ -129,11 +135,7 @@ def test_numpys_float64_is_float32_to_jax() -> None:
 @pytest.mark.parametrize("off", [3e-6, 1e-5, 1e-4])
 @pytest.mark.parametrize("first", [True, False])
 def test_one_float32_weight_that_is_off_by_more_than_roundings_is_found(off: float, first: bool) -> None:
-    pair = net("float32", off if first else 0.0), net("float32", 0.0 if first else off)
-    result = harness.compare(trained(pair[0]), trained(pair[1]), X, Y, steps=2)
-    assert result.verdict == "different"
-    assert result.first is not None
-    assert result.first.place == "forward:2"
+    _ = off_in_the_second_layer("float32", off, first)
 
 
 def test_weights_that_all_are_off_are_found() -> None:
